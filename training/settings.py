@@ -1,4 +1,4 @@
-"""What a run is asked to do: the form's inputs, checked once, and what they mean to the optimisers."""
+"""What a run is asked to do: the form's inputs, checked, and what they mean to the optimisers."""
 
 from dataclasses import dataclass, field
 from typing import Literal, get_args

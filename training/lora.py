@@ -1,0 +1,102 @@
+"""Which layers get a LoRA, what each is called, and what a run hands back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig, LoraModel
+from peft.tuners.lora import LoraLayer as PeftLoraLayer
+from torch import Tensor, nn
+
+# The prior service's layers: in SD 1.5 these are 144 of the UNet's and 48 of the text encoder's.
+UNET_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj")
+TEXT_ENCODER_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+ADAPTER = "default"
+
+
+@dataclass(frozen=True)
+class LoraPair:
+    """One layer's update: W + up @ down. Shapes: down (rank, in), up (out, rank); float32, CPU."""
+
+    down: Tensor
+    up: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedLora:
+    """All that a run learned, free of any file format.
+
+    Attributes:
+        embeddings: placeholder token -> (width,) vector, float32.
+        unet: module path in the UNet, such as
+            `down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q` -> its pair.
+        text_encoder: the same, with paths as files in the wild have them:
+            `text_model.encoder.layers.0.self_attn.q_proj`.
+        rank: of every pair; alpha equals rank, so the scale is 1.
+    """
+
+    embeddings: dict[str, Tensor]
+    unet: dict[str, LoraPair]
+    text_encoder: dict[str, LoraPair]
+    rank: int
+
+
+@dataclass(frozen=True)
+class LoraLayer:
+    """The two matrices of a layer while they learn: down (rank, in), up (out, rank); float32."""
+
+    down: nn.Parameter
+    up: nn.Parameter
+
+
+@contextmanager
+def lora_layers(
+    module: nn.Module, targets: tuple[str, ...], rank: int, generator: torch.Generator
+) -> Iterator[dict[str, LoraLayer]]:
+    """Put trainable LoRA layers into `module`; they are gone afterwards.
+
+    Initialised as the prior service did: down ~ N(0, 1/rank^2), up = 0.
+
+    Yields:
+        module path -> the layer's matrices.
+    """
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets))
+    wrapper = LoraModel(module, config, ADAPTER)
+    layers = {
+        name: _trainable(layer, generator)
+        for name, layer in module.named_modules()
+        if isinstance(layer, PeftLoraLayer)
+    }
+    try:
+        yield layers
+    finally:
+        wrapper.unload()
+        module.requires_grad_(False)
+
+
+def _trainable(layer: Any, generator: torch.Generator) -> LoraLayer:
+    down, up = layer.lora_A[ADAPTER].float().weight, layer.lora_B[ADAPTER].float().weight
+    with torch.no_grad():
+        down.normal_(std=1 / len(down), generator=generator)
+        up.zero_()
+    return LoraLayer(down, up)
+
+
+def parameters_of(layers: dict[str, LoraLayer]) -> list[nn.Parameter]:
+    return [matrix for layer in layers.values() for matrix in (layer.down, layer.up)]
+
+
+def read_pairs(layers: dict[str, LoraLayer]) -> dict[str, LoraPair]:
+    """A copy of what the layers hold, on the CPU, by module path."""
+    return {
+        name: LoraPair(down=layer.down.detach().cpu().clone(), up=layer.up.detach().cpu().clone())
+        for name, layer in layers.items()
+    }
+
+
+def canonical_text_encoder_path(path: str) -> str:
+    """transformers 5 dropped the prefix that every file in the wild has."""
+    return path if path.startswith("text_model.") else f"text_model.{path}"

@@ -1,0 +1,139 @@
+"""Pivotal tuning: find a word for the subject, then bend the model around that word.
+
+Textual inversion (Gal et al. 2022) first finds embeddings for new words; they are the pivot. LoRA
+(Hu et al. 2021) on UNet and text encoder then learns what no words of the base model can say,
+with the embeddings fixed (Roich et al. 2021; the recipe is the prior service's).
+"""
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+
+from preprocessing.example import Example
+from training.base_model import BaseModel
+from training.batches import TrainingPictures, encode_pictures
+from training.loop import Phase, PhaseHistory, Report, run_phase
+from training.lora import (
+    TEXT_ENCODER_TARGETS,
+    UNET_TARGETS,
+    LoraLayer,
+    TrainedLora,
+    canonical_text_encoder_path,
+    lora_layers,
+    parameters_of,
+    read_pairs,
+)
+from training.placeholders import Placeholders, new_words
+from training.settings import LrScheduler, TrainingSettings, TuningSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What was learned, and how each phase went."""
+
+    lora: TrainedLora
+    histories: tuple[PhaseHistory, ...]
+
+
+def train(
+    base: BaseModel, examples: Sequence[Example], settings: TrainingSettings, report: Report
+) -> Trained:
+    """Learn a LoRA and its trigger words from the examples; the base model is left as it was.
+
+    Raises:
+        TrainingDivergedError: when a loss becomes NaN or infinite.
+    """
+    generator = base.compute.generator(settings.seed)
+    with new_words(base, settings.placeholder_tokens, generator) as placeholders:
+        pictures = encode_pictures(base, examples, placeholders.tokenize, mirror=settings.mirror)
+        logger.info("%d pictures, %d variants each", *pictures.latent_means.shape[:2])
+        inversion = inversion_phase(base, placeholders, settings)
+        inverted = run_phase(inversion, base, pictures, generator, report)
+        placeholders.embedding.requires_grad_(False)
+        lora, tuned = _tune(base, placeholders, pictures, settings, generator, report)
+    return Trained(lora, (inverted, tuned))
+
+
+def _tune(
+    base: BaseModel,
+    placeholders: Placeholders,
+    pictures: TrainingPictures,
+    settings: TrainingSettings,
+    generator: torch.Generator,
+    report: Report,
+) -> tuple[TrainedLora, PhaseHistory]:
+    rank = settings.tuning.rank
+    with ExitStack() as stack:
+        unet_layers = stack.enter_context(lora_layers(base.unet, UNET_TARGETS, rank, generator))
+        text_layers = stack.enter_context(
+            lora_layers(base.text_encoder, TEXT_ENCODER_TARGETS, rank, generator)
+        )
+        phase = tuning_phase(base, settings.tuning, settings.lr_scheduler, unet_layers, text_layers)
+        history = run_phase(phase, base, pictures, generator, report)
+        text_encoder = {
+            canonical_text_encoder_path(path): pair
+            for path, pair in read_pairs(text_layers).items()
+        }
+        rows = placeholders.embedding.rows.detach().float().cpu().clone()
+        lora = TrainedLora(
+            embeddings=dict(zip(placeholders.tokens, rows, strict=True)),
+            unet=read_pairs(unet_layers),
+            text_encoder=text_encoder,
+            rank=rank,
+        )
+    return lora, history
+
+
+def inversion_phase(
+    base: BaseModel, placeholders: Placeholders, settings: TrainingSettings
+) -> Phase:
+    """Only the placeholder rows learn; after each update their norms are pulled to the target."""
+    inversion = settings.inversion
+    embedding = placeholders.embedding
+    return Phase(
+        name="inversion",
+        num_updates=inversion.num_updates,
+        batch_size=inversion.batch_size,
+        parameter_groups=[
+            {"params": [embedding.rows], "lr": inversion.learning_rate, "weight_decay": 0.0}
+        ],
+        lr_scheduler=settings.lr_scheduler,
+        max_timestep=base.noise_scheduler.config.num_train_timesteps,
+        advice="learning_rate_ti",
+        # A tenth of the way at the default rate: the prior service's clip_ti_decay.
+        project=lambda lr: embedding.pull_norms(inversion.target_norm, min(1.0, 100 * lr)),
+    )
+
+
+def tuning_phase(
+    base: BaseModel,
+    tuning: TuningSettings,
+    lr_scheduler: LrScheduler,
+    unet_layers: dict[str, LoraLayer],
+    text_layers: dict[str, LoraLayer],
+) -> Phase:
+    """Only the LoRA matrices learn."""
+    groups = (
+        (unet_layers, tuning.unet_learning_rate),
+        (text_layers, tuning.text_learning_rate),
+    )
+    return Phase(
+        name="tuning",
+        num_updates=tuning.num_updates,
+        batch_size=tuning.batch_size,
+        parameter_groups=[
+            {"params": parameters_of(layers), "lr": rate, "weight_decay": tuning.weight_decay}
+            for layers, rate in groups
+        ],
+        lr_scheduler=lr_scheduler,
+        max_timestep=int(
+            tuning.max_timestep_fraction * base.noise_scheduler.config.num_train_timesteps
+        ),
+        advice="learning_rate_unet or learning_rate_text",
+        max_grad_norm=tuning.max_grad_norm,
+    )

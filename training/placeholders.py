@@ -1,0 +1,105 @@
+"""Textual inversion: new words for the subject, and nothing else in the vocabulary touched."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPTokenizer
+
+from training.base_model import BaseModel, BaseModelError
+
+INITIAL_STD = 0.017  # the prior service's; the spread of CLIP's own token embeddings is 0.014
+
+
+class PlaceholderEmbedding(nn.Module):
+    """The frozen token table with a few trainable rows after its end.
+
+    Only `rows` learns, so no other word can drift: there is nothing to mask in the gradient and
+    nothing to restore after an update. Written with `where`, which a CUDA graph can hold.
+    """
+
+    def __init__(self, table: nn.Embedding, rows: Tensor) -> None:
+        """`rows`: (num_tokens, width), float32, on the table's device."""
+        super().__init__()
+        self.table = table
+        self.rows = nn.Parameter(rows)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """(batch, length) token ids -> (batch, length, width) in the table's precision."""
+        first = self.table.num_embeddings
+        is_placeholder = (input_ids >= first).unsqueeze(-1)
+        known = self.table(input_ids.clamp(max=first - 1))
+        learned = F.embedding((input_ids - first).clamp(min=0), self.rows).to(known.dtype)
+        return torch.where(is_placeholder, learned, known)
+
+    @torch.no_grad()
+    def pull_norms(self, target: float, pull: float) -> None:
+        """Move each row's L2 norm a fraction `pull` of the way to `target`, direction unchanged."""
+        norms = self.rows.norm(dim=-1, keepdim=True)
+        self.rows.mul_((norms + pull * (target - norms)) / norms.clamp(min=1e-12))
+
+
+@dataclass(frozen=True)
+class Placeholders:
+    """What a run uses while its new words exist: a tokenizer that knows them, and their rows."""
+
+    tokens: tuple[str, ...]
+    tokenizer: CLIPTokenizer
+    embedding: PlaceholderEmbedding
+
+    @property
+    def text(self) -> str:
+        """The words as they stand in a prompt: `<s1><s2>`, as the prior service wrote them."""
+        return "".join(self.tokens)
+
+    def tokenize(self, prompts: tuple[str, ...]) -> Tensor:
+        """Prompts with `{}` for the placeholders -> (len(prompts), 77) ids, on the CPU."""
+        return tokenize(self.tokenizer, tuple(p.replace("{}", self.text) for p in prompts))
+
+
+def tokenize(tokenizer: CLIPTokenizer, prompts: tuple[str, ...]) -> Tensor:
+    """-> (len(prompts), 77) ids, padded and cut to what the text encoder reads."""
+    encoded = tokenizer(
+        list(prompts),
+        padding="max_length",
+        truncation=True,
+        max_length=tokenizer.model_max_length,
+        return_tensors="pt",
+    )
+    return encoded.input_ids
+
+
+@contextmanager
+def new_words(
+    base: BaseModel, tokens: tuple[str, ...], generator: torch.Generator
+) -> Iterator[Placeholders]:
+    """Teach tokenizer and text encoder the tokens; both are as before afterwards.
+
+    Raises:
+        BaseModelError: when the tokenizer already knows one, or counts other rows than the table.
+    """
+    table = base.text_encoder.get_input_embeddings()
+    tokenizer = copy.deepcopy(base.tokenizer)
+    known = [token for token in tokens if token in tokenizer.get_vocab()]
+    if known:
+        raise BaseModelError(f"The base model's tokenizer already has the words {known}.")
+    tokenizer.add_tokens(list(tokens))
+    ids = tokenizer.convert_tokens_to_ids(list(tokens))
+    if ids != list(range(table.num_embeddings, table.num_embeddings + len(tokens))):
+        raise BaseModelError(
+            f"The tokenizer has {len(base.tokenizer)} words, the text encoder"
+            f" {table.num_embeddings}: they are not of one base model."
+        )
+    rows = INITIAL_STD * torch.randn(
+        len(tokens), table.embedding_dim, generator=generator, device=base.compute.device
+    )
+    embedding = PlaceholderEmbedding(table, rows)
+    base.text_encoder.set_input_embeddings(embedding)
+    try:
+        yield Placeholders(tokens, tokenizer, embedding)
+    finally:
+        base.text_encoder.set_input_embeddings(table)
