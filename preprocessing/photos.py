@@ -1,0 +1,203 @@
+"""The bytes of a photo -> an upright sRGB image -> the square that is trained on."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pi_heif  # type: ignore[import-untyped]
+from PIL import ExifTags, Image, ImageCms
+from PIL.TiffImagePlugin import TiffImageFile
+
+from preprocessing.errors import PhotoError
+from preprocessing.kinds import picture_kind
+from preprocessing.limits import MAX_ENLARGEMENT, MAX_PIXELS, MAX_PIXELS_SCALABLE
+
+pi_heif.register_heif_opener(thumbnails=False)
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit only warns at first; see _check_size
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the upright photo
+
+# Not the dozens of rare formats that Pillow also knows. Phones' multi-picture files open as JPEG.
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "TIFF", "GIF", "JPEG2000")
+_JPEGS = ("JPEG", "MPO")
+
+# A JPEG beyond a usual camera's size is decoded at a half, quarter or eighth of its size, but never
+# below this many times the resolution: enough to crop a quarter of the side out of it unenlarged.
+_HUGE_PIXELS = 25_000_000
+_MIN_DRAFT_FACTOR = 4
+_REDUCING_GAP = 3.0  # bit for bit what plain Lanczos gives, at half the time
+_TALL_CROP_CENTRE = 0.4  # of what is cut off a tall photo: heads are nearer to the top
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_QUARTER_TURNS = (5, 6, 7, 8)
+
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+_PROFILE_MODES = {"RGB": ("RGB", "RGBA"), "CMYK": ("CMYK",), "GRAY": ("L",)}
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
+_THUMBNAIL_TAG, _THUMBNAIL_FLAG = 254, 1  # TIFF's NewSubfileType
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photo:
+    """A decoded photo.
+
+    Attributes:
+        image: RGB, upright, sRGB; a huge JPEG's is smaller than `size`.
+        size: width and height of the upright photo in pixels, as it was sent.
+        remarks: what was done that its owner may want to know.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    remarks: tuple[str, ...]
+
+
+def read_photo(data: bytes, resolution: int) -> Photo:
+    """The bytes of a picture of any accepted format, to be used at `resolution` pixels a side.
+
+    Raises: PhotoError, for what cannot be decoded and for too few or too many pixels.
+    """
+    try:
+        return _decode(data, resolution)
+    except PhotoError:
+        raise
+    except MemoryError as error:
+        raise PhotoError("too large to be decoded. Send it smaller.") from error
+    # Decoders raise whatever they like: OSError, SyntaxError, struct.error, ValueError, KeyError...
+    except Exception as error:
+        kind = picture_kind(data) or "a picture"
+        raise PhotoError(
+            f"{kind} that is damaged or cut off. Open it and save it again, or leave it out."
+        ) from error
+
+
+def crop_square(size: tuple[int, int]) -> Box:
+    """Width and height -> the largest square: centred, in tall photos nearer to the top."""
+    width, height = size
+    side = min(size)
+    left = (width - side) // 2
+    top = int((height - side) * _TALL_CROP_CENTRE)
+    return (left, top, left + side, top + side)
+
+
+def resize(photo: Photo, box: Box, resolution: int) -> Image.Image:
+    """The part of the photo in `box`, `resolution` pixels a side, by one Lanczos resampling.
+
+    What has that size already keeps every bit.
+    """
+    horizontal = photo.image.width / photo.size[0]
+    vertical = photo.image.height / photo.size[1]
+    box = (box[0] * horizontal, box[1] * vertical, box[2] * horizontal, box[3] * vertical)
+    return photo.image.resize(
+        (resolution, resolution), Image.Resampling.LANCZOS, box=box, reducing_gap=_REDUCING_GAP
+    )
+
+
+def _decode(data: bytes, resolution: int) -> Photo:
+    image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    header_size = image.size
+    _check_size(image, resolution)
+    remarks = []
+    num_frames = getattr(image, "n_frames", 1)
+    if num_frames > 1 and image.format not in _JPEGS:
+        remarks.append(f"the first of {num_frames} frames or pages")
+    if image.format in _JPEGS and image.width * image.height > _HUGE_PIXELS:
+        image.draft(None, _draft_size(image.size, resolution))
+    image.load()
+    orientation = _read_orientation(image)
+    size = header_size[::-1] if orientation in _QUARTER_TURNS else header_size
+    upright, colour_remarks = _to_srgb(image)
+    if orientation in _TRANSPOSE:
+        upright = upright.transpose(_TRANSPOSE[orientation])
+    return Photo(image=upright, size=size, remarks=(*remarks, *colour_remarks))
+
+
+def _check_size(image: Image.Image, resolution: int) -> None:
+    """Before anything is decoded: the header tells. Raises: PhotoError."""
+    width, height = image.size
+    if min(width, height) * MAX_ENLARGEMENT < resolution:
+        raise PhotoError(
+            f"{width} x {height} pixels is too small for resolution {resolution}: the shorter side"
+            f" needs {-(-resolution // int(MAX_ENLARGEMENT))} at least, better {resolution}."
+        )
+    is_scalable = image.format in _JPEGS and not image.info.get("progressive")
+    max_pixels = MAX_PIXELS_SCALABLE if is_scalable else MAX_PIXELS
+    if width * height > max_pixels:
+        raise PhotoError(
+            f"{width} x {height} pixels is too large: at most {max_pixels // 1_000_000} megapixels."
+            " Send it smaller."
+        )
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(_THUMBNAIL_TAG, 0) & _THUMBNAIL_FLAG:
+        raise PhotoError("a camera's raw file. Export it as JPEG.")
+
+
+def _draft_size(size: tuple[int, int], resolution: int) -> tuple[int, int]:
+    factor = _MIN_DRAFT_FACTOR * resolution / min(size)
+    return (int(size[0] * factor), int(size[1] * factor))
+
+
+def _read_orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # broken EXIF fails in as many ways as broken pictures
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """Any mode -> RGB in sRGB on white, and remarks."""
+    remarks = []
+    is_transparent = image.has_transparency_data
+    profile = image.info.get("icc_profile")
+    image = _to_eight_bits(image)
+    if is_transparent:
+        image = image.convert("RGBA")
+    elif image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("RGB")
+    if profile:
+        image, is_understood = _apply_profile(image, profile)
+        if not is_understood:
+            remarks.append("its colour profile cannot be read, so its colours are taken as sRGB")
+    if is_transparent and image.getchannel("A").getextrema()[0] < 255:
+        remarks.append("transparent pixels filled with white")
+        white = Image.new("RGBA", image.size, "white")
+        white.alpha_composite(image)
+        image = white
+    return (image if image.mode == "RGB" else image.convert("RGB")), tuple(remarks)
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Pillow would clip 16-bit greys at 255 and turn fractions black: scale them instead."""
+    if image.mode not in _DEEP_MODES:
+        return image
+    values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0, neginf=0.0)
+    largest = float(values.max())
+    whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0,)
+    white = next((white for white in whites if largest <= white), largest)
+    return Image.fromarray((values.clip(0.0, white) * (255.0 / white) + 0.5).astype(np.uint8))
+
+
+def _apply_profile(image: Image.Image, profile: bytes) -> tuple[Image.Image, bool]:
+    """The image in sRGB, and whether its profile was understood; otherwise the image as it is."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        # Even the identity would move some values by one.
+        if "sRGB" in ImageCms.getProfileDescription(source):
+            return image, True
+        if image.mode not in _PROFILE_MODES.get(source.profile.xcolor_space.strip(), ()):
+            return image, False
+        output_mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+        converted = ImageCms.profileToProfile(image, source, _SRGB, intent, output_mode)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image, False
+    assert converted is not None  # only with inPlace=True
+    return converted, True

@@ -1,0 +1,217 @@
+"""Whatever was sent -> the examples to train on, and an account of every file."""
+
+import logging
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from preprocessing.archive import File, read_files
+from preprocessing.errors import ArchiveError, PhotoError, PictureError
+from preprocessing.example import Example
+from preprocessing.limits import MAX_PICTURES
+from preprocessing.photos import Box, crop_square, read_photo, resize
+from preprocessing.prompts import check_prompts, prompts_for
+from preprocessing.threads import map_in_order
+
+logger = logging.getLogger(__name__)
+
+# Pillow lets other threads run while it decodes. More would cost memory: the largest photo that is
+# accepted takes 400 MB, and as much again while its colours are converted.
+_NUM_THREADS = 2
+_MAX_POSITIONS_IN_LOG = 20
+_SMALLEST_GOOD_SET = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoReport:
+    """What became of one photo or file that was met.
+
+    Attributes:
+        position: from 1, in the order met.
+        name: for the caller's own report only, never for the log.
+        used: it is one of the examples.
+        reason: why it is not used; or remarks on how; "" when used without remark.
+        size: width and height of the upright photo in pixels; None if it was not decoded.
+        crop: left, top, right, bottom of the part that is used, in pixels of the upright photo.
+        scale: resolution / side of the crop; above 1 the photo is enlarged.
+    """
+
+    position: int
+    name: str
+    used: bool
+    reason: str
+    size: tuple[int, int] | None
+    crop: Box | None
+    scale: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The examples, in the order met, and one report for everything that was met."""
+
+    examples: tuple[Example, ...]
+    reports: tuple[PhotoReport, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """A file's report; its image if it is used; whether it counts as a picture for the prompts."""
+
+    report: PhotoReport
+    image: Image.Image | None
+    is_picture: bool
+
+
+def prepare_examples(
+    *,
+    archive: Path | None,
+    urls: tuple[str, ...],
+    task: str,
+    resolution: int,
+    custom_prompts: tuple[str, ...],
+) -> Prepared:
+    """The pictures of a zip (or one picture) and of addresses -> examples, ready to train on.
+
+    The archive's files come first, in the order of their names, then the addresses in theirs. As
+    many custom prompts as pictures go one to each in that order, and a picture that is skipped
+    takes its prompt with it.
+
+    Args:
+        archive: a zip, whatever its name, or a picture.
+        urls: of pictures or zips.
+        task: face, object, style or location; chooses the templates.
+        resolution: pixels a side of the examples' images.
+
+    Raises: PictureError, if there is nothing to train on or the settings contradict themselves.
+    """
+    if archive is None and not urls:
+        raise PictureError(
+            "No pictures: both instance_data and instance_data_urls are empty."
+            " Give a zip of 3 to 100 pictures, or their addresses."
+        )
+    check_prompts(task, custom_prompts)
+    files = enumerate(_within_limit(_all_files(archive, urls)), 1)
+    with warnings.catch_warnings():
+        # Pillow warns of what the reports tell, or of nothing the caller could change.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        prepare = partial(_prepare, resolution=resolution)
+        futures = map_in_order(prepare, files, num_threads=_NUM_THREADS)
+        outcomes = tuple(future.result() for future in futures)
+    _log(outcomes)
+    if not any(outcome.image for outcome in outcomes):
+        raise PictureError(_nothing_usable(outcomes))
+    return Prepared(
+        examples=_with_prompts(outcomes, task, custom_prompts),
+        reports=tuple(outcome.report for outcome in outcomes),
+    )
+
+
+def _all_files(archive: Path | None, urls: tuple[str, ...]) -> Iterator[File]:
+    if archive is not None:
+        with archive.open("rb") as source:
+            try:
+                yield from read_files(source)
+            except ArchiveError as error:
+                raise ArchiveError(f"instance_data: {error}") from error
+
+
+def _within_limit(files: Iterator[File]) -> Iterator[File]:
+    num_pictures = 0
+    for file in files:
+        num_pictures += file.is_picture
+        if num_pictures > MAX_PICTURES:
+            raise PictureError(
+                f"More than {MAX_PICTURES:,} pictures were sent. Choose the best 10 to 30 of them:"
+                " they teach as much."
+            )
+        yield file
+
+
+def _prepare(numbered_file: tuple[int, File], *, resolution: int) -> _Outcome:
+    position, file = numbered_file
+    if file.problem:
+        return _skipped(position, file, file.problem)
+    try:
+        photo = read_photo(file.data, resolution)
+    except PhotoError as error:
+        return _skipped(position, file, str(error))
+    crop = crop_square(photo.size)
+    scale = resolution / (crop[2] - crop[0])
+    enlarged = (f"enlarged {scale:.1f}x",) if scale > 1 else ()
+    report = PhotoReport(
+        position=position,
+        name=file.name,
+        used=True,
+        reason=", ".join((*enlarged, *photo.remarks)),
+        size=photo.size,
+        crop=crop,
+        scale=scale,
+    )
+    image = resize(photo, crop, resolution)
+    return _Outcome(report=report, image=image, is_picture=True)
+
+
+def _skipped(position: int, file: File, reason: str) -> _Outcome:
+    report = PhotoReport(
+        position=position,
+        name=file.name,
+        used=False,
+        reason=reason,
+        size=None,
+        crop=None,
+        scale=None,
+    )
+    return _Outcome(report=report, image=None, is_picture=file.is_picture)
+
+
+def _with_prompts(
+    outcomes: tuple[_Outcome, ...], task: str, custom_prompts: tuple[str, ...]
+) -> tuple[Example, ...]:
+    pictures = [outcome for outcome in outcomes if outcome.is_picture]
+    prompts = prompts_for(task, len(pictures), custom_prompts)
+    return tuple(
+        Example(image=picture.image, mask=None, prompts=prompts_of_picture)
+        for picture, prompts_of_picture in zip(pictures, prompts, strict=True)
+        if picture.image
+    )
+
+
+def _log(outcomes: tuple[_Outcome, ...]) -> None:
+    """Positions and reasons. Names, addresses and prompts are the caller's own business."""
+    reports = [outcome.report for outcome in outcomes]
+    num_used = sum(report.used for report in reports)
+    for reason, positions in _by_reason(report for report in reports if not report.used).items():
+        logger.warning("skipped %s: %s", _numbers(positions), reason)
+    for reason, positions in _by_reason(report for report in reports if report.used).items():
+        if reason:
+            logger.info("used %s: %s", _numbers(positions), reason)
+    logger.info("photos: %d used, %d skipped", num_used, len(reports) - num_used)
+    if 0 < num_used < _SMALLEST_GOOD_SET:
+        logger.warning("a set of %d is small: 3 to 100 different photos teach more", num_used)
+
+
+def _nothing_usable(outcomes: tuple[_Outcome, ...]) -> str:
+    by_reason = _by_reason(outcome.report for outcome in outcomes)
+    found = "; ".join(f"{len(positions)} x {reason}" for reason, positions in by_reason.items())
+    return (
+        f"No usable pictures among the {len(outcomes)} files that were found: {found}"
+        " Send 3 to 100 pictures as JPEG, PNG, WebP, AVIF, HEIC, BMP, TIFF, GIF or JPEG 2000."
+    )
+
+
+def _by_reason(reports: Iterable[PhotoReport]) -> dict[str, list[int]]:
+    by_reason: dict[str, list[int]] = defaultdict(list)
+    for report in reports:
+        by_reason[report.reason].append(report.position)
+    return by_reason
+
+
+def _numbers(positions: list[int]) -> str:
+    named = ", ".join(str(position) for position in positions[:_MAX_POSITIONS_IN_LOG])
+    num_others = len(positions) - _MAX_POSITIONS_IN_LOG
+    return f"{named} and {num_others} more" if num_others > 0 else named

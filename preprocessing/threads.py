@@ -1,0 +1,40 @@
+"""Work on a few things at a time, with the results in order."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from threading import Thread
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, num_threads: int
+) -> Iterator[Future[Result]]:
+    """One future per item, in order; at most `num_threads` items are taken from `items` ahead.
+
+    So memory is bounded when items are large. The threads are daemons: whoever stops waiting for a
+    future (a name server or a web server that never answers) leaves nothing that could keep the
+    process from ending.
+    """
+    pending: deque[Future[Result]] = deque()
+    for item in items:
+        pending.append(_start(function, item))
+        if len(pending) >= num_threads:
+            yield pending.popleft()
+    yield from pending
+
+
+def _start(function: Callable[[Item], Result], item: Item) -> Future[Result]:
+    future: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function(item))
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    return future
