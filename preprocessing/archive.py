@@ -47,10 +47,11 @@ class File:
     is_picture: bool
 
 
-def read_files(source: BinaryIO) -> Iterator[File]:
+def read_files(source: BinaryIO, label: str) -> Iterator[File]:
     """The files of a zip in the order of their names, or the one picture that `source` is.
 
-    Only one file is held at a time. Folders and what computers leave behind are passed over.
+    `label` names a single picture. Only one file is held at a time. Folders, and what computers
+    leave behind, are passed over.
 
     Raises: ArchiveError, before the first file, if `source` is neither, or not safe to unpack.
     """
@@ -63,7 +64,7 @@ def read_files(source: BinaryIO) -> Iterator[File]:
             " Twenty good pictures are plenty: send fewer, or smaller ones."
         )
     if picture_kind(head):
-        yield _single_picture(source, head, num_bytes)
+        yield _single_picture(source, head, num_bytes, label)
     elif zipfile.is_zipfile(source):
         yield from _read_zip(source, num_bytes)
     else:
@@ -74,13 +75,13 @@ def _not_a_zip(head: bytes) -> str:
     if head.startswith(b"PK"):
         return f"the zip is {_DAMAGED}."
     noun, advice = describe(head)
-    return f"not a zip but {noun}. {advice}"
+    return f"neither a zip nor a picture but {noun}. {advice}"
 
 
-def _single_picture(source: BinaryIO, head: bytes, num_bytes: int) -> File:
+def _single_picture(source: BinaryIO, head: bytes, num_bytes: int, label: str) -> File:
     problem = _too_large(num_bytes)
     data = b"" if problem else head + source.read()
-    return File(name="picture", data=data, problem=problem, is_picture=True)
+    return File(name=label, data=data, problem=problem, is_picture=True)
 
 
 def _read_zip(source: BinaryIO, num_bytes: int) -> Iterator[File]:

@@ -22,6 +22,10 @@ _AVIF_BRANDS = (b"avif", b"avis")
 
 _UNPACK = "Unpack it and zip the pictures themselves."
 _CONVERT = "Save it as JPEG, PNG or WebP."
+_SHARE = (
+    "The link leads to a page about the file: share the file with everyone who has the link, and"
+    " use the link that downloads it."
+)
 # offset, mark, noun and what to do
 _OTHER_MARKS = (
     (0, b"PK\x03\x04", "a zip", _UNPACK),
@@ -69,7 +73,7 @@ def describe(head: bytes) -> tuple[str, str]:
     if b"<svg" in start:
         return "an SVG drawing", _CONVERT
     if start.startswith(b"<"):
-        return "a web page", "A share link often leads to a page: use the link that downloads."
+        return "a web page", _SHARE
     if _is_text(head):
         return "a text", "Send pictures."
     return "a file of an unknown kind", _CONVERT

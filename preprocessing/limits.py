@@ -6,7 +6,7 @@ MAX_ARCHIVE_BYTES = 2 * GIB  # 1,000 photos straight from a camera
 MAX_ARCHIVE_ENTRIES = 10_000  # a thousand photos with captions, masks and a computer's own litter
 MAX_DIRECTORY_BYTES = 16 * MIB  # a zip's table of contents: ten times what 10,000 entries need
 MAX_UNPACKED_BYTES = 4 * GIB  # pictures hardly compress: twice the archive is already odd
-MAX_FILE_BYTES = 200 * MIB  # a 60-megapixel TIFF of 16 bits a channel would still be refused at 360
+MAX_FILE_BYTES = 200 * MIB  # a 30-megapixel TIFF of 16 bits a channel; ten times a camera's JPEG
 MAX_PICTURES = 1_000  # held in memory as squares: 4 GiB at 1024 pixels a side
 
 # A 200-megapixel phone writes 16320 x 12240 as baseline JPEG, which can be decoded small; whatever

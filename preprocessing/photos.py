@@ -166,7 +166,7 @@ def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
         image, is_understood = _apply_profile(image, profile)
         if not is_understood:
             remarks.append("its colour profile cannot be read, so its colours are taken as sRGB")
-    if is_transparent and image.getchannel("A").getextrema()[0] < 255:
+    if is_transparent and np.asarray(image.getchannel("A")).min() < 255:
         remarks.append("transparent pixels filled with white")
         white = Image.new("RGBA", image.size, "white")
         white.alpha_composite(image)

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from preprocessing.archive import File, read_files
+from preprocessing.download import PUBLIC_ADDRESSES, DownloadPolicy, read_addresses
 from preprocessing.errors import ArchiveError, PhotoError, PictureError
 from preprocessing.example import Example
 from preprocessing.limits import MAX_PICTURES
@@ -74,6 +75,7 @@ def prepare_examples(
     task: str,
     resolution: int,
     custom_prompts: tuple[str, ...],
+    policy: DownloadPolicy = PUBLIC_ADDRESSES,
 ) -> Prepared:
     """The pictures of a zip (or one picture) and of addresses -> examples, ready to train on.
 
@@ -86,6 +88,7 @@ def prepare_examples(
         urls: of pictures or zips.
         task: face, object, style or location; chooses the templates.
         resolution: pixels a side of the examples' images.
+        policy: which addresses may be fetched, and for how long.
 
     Raises: PictureError, if there is nothing to train on or the settings contradict themselves.
     """
@@ -95,7 +98,7 @@ def prepare_examples(
             " Give a zip of 3 to 100 pictures, or their addresses."
         )
     check_prompts(task, custom_prompts)
-    files = enumerate(_within_limit(_all_files(archive, urls)), 1)
+    files = enumerate(_within_limit(_all_files(archive, urls, policy)), 1)
     with warnings.catch_warnings():
         # Pillow warns of what the reports tell, or of nothing the caller could change.
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -111,13 +114,18 @@ def prepare_examples(
     )
 
 
-def _all_files(archive: Path | None, urls: tuple[str, ...]) -> Iterator[File]:
+def _all_files(
+    archive: Path | None, urls: tuple[str, ...], policy: DownloadPolicy
+) -> Iterator[File]:
+    if archive is not None and urls:
+        logger.info("instance_data and instance_data_urls are both given: both are used")
     if archive is not None:
         with archive.open("rb") as source:
             try:
-                yield from read_files(source)
+                yield from read_files(source, archive.name)
             except ArchiveError as error:
                 raise ArchiveError(f"instance_data: {error}") from error
+    yield from read_addresses(urls, policy)
 
 
 def _within_limit(files: Iterator[File]) -> Iterator[File]:
