@@ -99,9 +99,9 @@ def _read_zip(source: BinaryIO, num_bytes: int) -> Iterator[File]:
         if not entries:
             raise ArchiveError("the zip holds no files. Put 3 to 100 pictures into it.")
         entries.sort(key=lambda entry: entry[0])
-        taken: set[str] = set()
+        numbers: dict[str, int] = {}
         for name, info in entries:
-            yield _read_entry(archive, info, _keep_apart(name, taken))
+            yield _read_entry(archive, info, _keep_apart(name, numbers))
 
 
 def _refuse_bombs(infos: list[zipfile.ZipInfo], num_bytes: int) -> None:
@@ -143,13 +143,13 @@ def _is_litter(name: str) -> bool:
     return not name or any(part in _LITTER or part.startswith(".") for part in parts)
 
 
-def _keep_apart(name: str, taken: set[str]) -> str:
-    path, number = PurePosixPath(name), 1
-    unique = name
-    while unique in taken:
+def _keep_apart(name: str, numbers: dict[str, int]) -> str:
+    """A second 1.jpg becomes "1 (2).jpg"; `numbers` remembers how far each name has counted."""
+    path, number, unique = PurePosixPath(name), numbers.get(name, 0), name
+    while unique in numbers:
         number += 1
         unique = str(path.with_name(f"{path.stem} ({number}){path.suffix}"))
-    taken.add(unique)
+    numbers[name], numbers[unique] = number, 1
     return unique
 
 

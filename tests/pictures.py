@@ -1,0 +1,57 @@
+"""Real pictures and archives, made in memory."""
+
+import base64
+import io
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+# 64 x 96 pixels, red above blue; made with pillow-heif, since what reads HEIC here cannot write it.
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAVZtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAA"
+    "AAAAAAAAACJpbG9jAAAAAERAAAEAAQAAAAABegABAAAAAAAAACkAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABo"
+    "dmMxAAAAAA5waXRtAAAAAAABAAAA1mlwcnAAAAC3aXBjbwAAAHhodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEA"
+    "GEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQArQgEBA3AAAAMAkAAAAwAAAwAeoCCBhZbqSSmubgIaDAgAAAMAyAAA"
+    "AwAIQGIAAQAHRAHBcrAiQAAAABNjb2xybmNseAABAA0ABoAAAAAUaXNwZQAAAAAAAABAAAAAYAAAABBwaXhpAAAAAAMI"
+    "CAgAAAAXaXBtYQAAAAAAAAABAAEEgQIDBAAAADFtZGF0AAAAJSgBr1j5DpJf/+ca//zZ+Q9zGmeOYan/qKYvqRSf6ohz"
+    "am61rOA="
+)
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    """RGB; every pixel differs, so that nothing can move unseen."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def photo(seed: int = 0) -> bytes:
+    """A small JPEG photo, wider than tall."""
+    return encode(noise(96, 72, seed), "JPEG")
+
+
+def zip_of(*files: tuple[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, data in files:
+            archive.writestr(zipfile.ZipInfo(name), data, compress_type=compression)
+    return buffer.getvalue()
+
+
+def write(folder: Path, data: bytes, name: str = "instance_data.zip") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def write_photos(folder: Path, seeds: Iterable[int]) -> Path:
+    """A zip of photos 0.jpg, 1.jpg and so on, in `folder`."""
+    return write(folder, zip_of(*((f"{seed}.jpg", photo(seed)) for seed in seeds)))

@@ -1,0 +1,320 @@
+"""The bytes of a photo -> the square that is trained on."""
+
+import contextlib
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, TiffImagePlugin
+
+from preprocessing.errors import PhotoError
+from preprocessing.photos import crop_square, read_photo, resize
+from tests.pictures import HEIC, encode, noise
+
+ALL_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000")
+ORIENTATION = 0x0112
+# What a viewer must do to a photo that is tagged with an orientation, to show it upright.
+SHOW_UPRIGHT = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.rot90(pixels, 2).transpose(1, 0, 2),
+    8: lambda pixels: np.rot90(pixels, 1),
+}
+
+
+def pixels_of(data: bytes, resolution: int = 64) -> np.ndarray:
+    image = read_photo(data, resolution).image
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+def remarks_on(data: bytes) -> tuple[str, ...]:
+    return read_photo(data, 64).remarks
+
+
+def plain(colour: tuple[int, ...] | int, mode: str = "RGB") -> Image.Image:
+    return Image.new(mode, (64, 64), colour)
+
+
+def with_orientation(orientation: int, format: str, **options: object) -> bytes:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return encode(noise(80, 64), format, exif=exif, **options)
+
+
+@pytest.mark.parametrize("format", ALL_FORMATS)
+def test_every_format_is_read(format):
+    image = noise(80, 64).resize((8, 8)).resize((80, 64), Image.Resampling.BICUBIC)
+    difference = pixels_of(encode(image, format)).astype(int) - np.asarray(image)
+    assert abs(difference).mean() < 6
+
+
+def test_an_iphones_heic_is_read():
+    pixels = pixels_of(HEIC)
+    assert pixels.shape == (96, 64, 3)
+    assert abs(pixels[10, 10].astype(int) - (200, 60, 60)).max() < 12
+    assert abs(pixels[90, 10].astype(int) - (40, 90, 200)).max() < 12
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_taken_sideways_is_turned_upright(orientation):
+    photo = read_photo(with_orientation(orientation, "PNG"), 64)
+    upright = SHOW_UPRIGHT[orientation](np.asarray(noise(80, 64)))
+    np.testing.assert_array_equal(np.asarray(photo.image), upright)
+    assert photo.size == photo.image.size
+
+
+@pytest.mark.parametrize("format", ["JPEG", "TIFF", "WEBP"])
+def test_every_camera_format_is_turned_upright(format):
+    assert read_photo(with_orientation(6, format), 64).size == (64, 80)
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0MM\0*\0\0\0\x08\0\x01", b"Exif\0\0nonsense", b"Exif\0\0"]
+)
+def test_broken_exif_does_not_lose_the_photo(exif):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert pixels_of(encode(noise(64, 64), "JPEG", exif=exif)).shape == (64, 64, 3)
+
+
+def test_an_orientation_that_does_not_exist_is_ignored():
+    assert read_photo(with_orientation(99, "PNG"), 64).size == (80, 64)
+
+
+def display_p3() -> bytes:
+    """A profile with Display P3's primaries: sRGB's own, with the three columns replaced."""
+    columns = {
+        b"rXYZ": (0.51512, 0.24120, -0.00105),
+        b"gXYZ": (0.29198, 0.69225, 0.04189),
+        b"bXYZ": (0.15710, 0.06657, 0.78407),
+    }
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for number in range(struct.unpack(">I", profile[128:132])[0]):
+        tag, start, _ = struct.unpack(">4sII", profile[132 + 12 * number :][:12])
+        if tag in columns:
+            values = struct.pack(">3i", *(round(65536 * value) for value in columns[tag]))
+            profile = profile[: start + 8] + values + profile[start + 20 :]
+    # so that its description does not say that it is sRGB
+    return profile.replace("sRGB".encode("utf-16-be"), "Show".encode("utf-16-be"))
+
+
+SRGB_OF_P3_200_60_60 = (217.5, 41.7, 52.3)  # by the matrices of the two standards
+
+
+def test_an_iphones_wide_colours_are_converted():
+    pixels = pixels_of(encode(plain((200, 60, 60)), icc_profile=display_p3()))
+    assert abs(pixels[0, 0] - SRGB_OF_P3_200_60_60).max() <= 1
+
+
+def test_wide_colours_are_converted_behind_transparency_too():
+    data = encode(plain((200, 60, 60, 255), "RGBA"), icc_profile=display_p3())
+    assert abs(pixels_of(data)[0, 0] - SRGB_OF_P3_200_60_60).max() <= 1
+
+
+def test_an_srgb_profile_changes_nothing():
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = encode(noise(64, 64), icc_profile=profile)
+    np.testing.assert_array_equal(pixels_of(data), np.asarray(noise(64, 64)))
+
+
+@pytest.mark.parametrize("profile", [b"nonsense", display_p3()[:200]])
+def test_a_broken_colour_profile_is_ignored_and_said(profile):
+    data = encode(noise(64, 64), icc_profile=profile)
+    np.testing.assert_array_equal(pixels_of(data), np.asarray(noise(64, 64)))
+    assert "taken as sRGB" in remarks_on(data)[0]
+
+
+def test_a_colour_profile_on_a_grey_photo_does_no_harm():
+    assert (pixels_of(encode(plain(100, "L"), icc_profile=display_p3())) == 100).all()
+
+
+def test_a_printers_cmyk_is_read():
+    data = encode(plain((0, 255, 255, 0), "CMYK"), "JPEG", quality=100)
+    assert abs(pixels_of(data)[0, 0].astype(int) - (255, 0, 0)).max() <= 3
+
+
+def test_sixteen_bit_grey_is_scaled_and_not_clipped():
+    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    pixels = pixels_of(encode(Image.fromarray(ramp)))
+    np.testing.assert_allclose(pixels[..., 0], ramp / 257, atol=0.51)
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0, 4095.0])
+def test_fractions_are_scaled_and_not_black(white):
+    ramp = np.linspace(0, white, 64 * 64).reshape(64, 64).astype(np.float32)
+    pixels = pixels_of(encode(Image.fromarray(ramp), "TIFF")).astype(float)
+    assert abs(pixels.mean() - 127.5) < 4 or white == 4095.0
+    assert pixels.min() == 0
+    assert np.all(np.diff(pixels[..., 0].ravel()) >= 0)
+
+
+def test_values_that_are_no_numbers_are_black():
+    holes = np.full((64, 64), 0.5, np.float32)
+    holes[0, :3] = (np.nan, np.inf, -np.inf)
+    pixels = pixels_of(encode(Image.fromarray(holes), "TIFF"))
+    assert (pixels[0, :3] == 0).all()
+    assert (pixels[1:] == 128).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_every_kind_of_pixel_becomes_rgb(mode):
+    assert pixels_of(encode(noise(64, 64).convert(mode))).shape == (64, 64, 3)
+
+
+def test_transparent_pixels_become_white_and_it_is_said():
+    image = plain((10, 20, 30, 255), "RGBA")
+    image.paste((200, 0, 0, 0), (0, 0, 32, 64))
+    data = encode(image)
+    assert (pixels_of(data)[:, :32] == 255).all()
+    assert (pixels_of(data)[:, 32:] == (10, 20, 30)).all()
+    assert remarks_on(data) == ("transparent pixels filled with white",)
+
+
+def test_half_transparent_pixels_are_mixed_with_white():
+    assert pixels_of(encode(plain((0, 0, 0, 128), "RGBA")))[0, 0].tolist() == [127] * 3
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_a_colour_that_stands_for_transparency_becomes_white(mode):
+    colour = (0, 0, 0) if mode == "RGB" else 0
+    assert (pixels_of(encode(plain(colour, mode), transparency=colour)) == 255).all()
+
+
+def test_an_opaque_picture_with_an_alpha_channel_is_used_without_remark():
+    image = noise(64, 64).convert("RGBA")
+    np.testing.assert_array_equal(pixels_of(encode(image)), np.asarray(noise(64, 64)))
+    assert remarks_on(encode(image)) == ()
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_an_animation_gives_its_first_frame_and_it_is_said(format):
+    red, blue = plain((255, 0, 0)), plain((0, 0, 255))
+    data = encode(red, format, save_all=True, append_images=[blue])
+    assert abs(pixels_of(data)[0, 0].astype(int) - (255, 0, 0)).max() < 4
+    assert remarks_on(data) == ("the first of 2 frames or pages",)
+
+
+def test_a_phones_multi_picture_file_is_a_plain_photo():
+    data = encode(plain((255, 0, 0)), "MPO", save_all=True, append_images=[plain((0, 0, 255))])
+    assert abs(pixels_of(data)[0, 0].astype(int) - (255, 0, 0)).max() < 4
+    assert remarks_on(data) == ()
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "TIFF", "BMP", "JPEG2000"])
+@pytest.mark.parametrize("kept", [0.05, 0.5, 0.9])
+def test_a_photo_that_was_cut_off_is_refused(format, kept):
+    data = encode(noise(200, 200), format)
+    with pytest.raises(PhotoError, match="cut off"):
+        read_photo(data[: int(kept * len(data))], 64)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", HEIC[:300], b"\xff\xd8\xff" + bytes(99)])
+def test_what_is_no_picture_is_refused(data):
+    with pytest.raises(PhotoError, match="damaged or cut off"):
+        read_photo(data, 64)
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, which prepare_examples leaves out
+@pytest.mark.parametrize(
+    "data",
+    [HEIC, *(encode(noise(70, 64), format) for format in ALL_FORMATS)],
+    ids=["HEIC", *ALL_FORMATS],
+)
+def test_a_photo_with_random_damage_is_used_or_refused(data):
+    random = np.random.default_rng(0)
+    sound = np.frombuffer(data, np.uint8)
+    for num_changes in (1, 3, 10) * 10:
+        broken = sound.copy()
+        where = random.integers(0, len(sound), num_changes)
+        broken[where] = random.integers(0, 256, num_changes)
+        with contextlib.suppress(PhotoError):
+            assert read_photo(broken.tobytes(), 64).image.mode == "RGB"
+
+
+def claim_size(width: int, height: int) -> bytes:
+    """A PNG whose header promises more pixels than it brings."""
+    png = encode(plain(0))
+    header = b"IHDR" + struct.pack(">2I", width, height) + png[24:29]
+    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
+
+
+@pytest.mark.parametrize(("width", "height"), [(10_001, 10_000), (2**31 - 1, 2**31 - 1)])
+def test_too_many_pixels_are_refused_before_they_are_decoded(width, height):
+    with pytest.raises(PhotoError, match="too large: at most 100 megapixels"):
+        read_photo(claim_size(width, height), 64)
+
+
+def test_a_cameras_raw_file_is_not_mistaken_for_its_thumbnail():
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[254] = 1
+    with pytest.raises(PhotoError, match="raw file"):
+        read_photo(encode(noise(160, 120), "TIFF", tiffinfo=tags), 64)
+
+
+@pytest.mark.parametrize(("resolution", "smallest"), [(64, 16), (512, 128), (1024, 256)])
+def test_a_picture_may_be_enlarged_four_times_and_no_further(resolution, smallest):
+    assert read_photo(encode(noise(300, smallest)), resolution).size == (300, smallest)
+    with pytest.raises(PhotoError, match=f"too small for resolution {resolution}.*{smallest}"):
+        read_photo(encode(noise(300, smallest - 1)), resolution)
+
+
+def test_a_huge_jpeg_is_decoded_small_and_cropped_where_it_should_be():
+    squares = Image.new("RGB", (6400, 4800))
+    squares.paste((250, 250, 250), (800, 0, 5600, 4800))
+    photo = read_photo(encode(squares, "JPEG"), 64)
+    assert photo.size == (6400, 4800)
+    assert photo.image.size == (800, 600)
+    image = resize(photo, crop_square(photo.size), 64)
+    inside = np.asarray(image)[:, 2:-2].astype(int)  # Lanczos looks across the edge of the crop
+    assert abs(inside - 250).max() < 6
+
+
+def test_a_huge_jpeg_on_its_side_keeps_its_upright_size():
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    photo = read_photo(encode(Image.new("RGB", (6400, 4800)), "JPEG", exif=exif), 64)
+    assert photo.size == (4800, 6400)
+    assert photo.image.size == (600, 800)
+
+
+def test_an_ordinary_jpeg_is_decoded_whole():
+    data = encode(noise(1200, 900), "JPEG")
+    np.testing.assert_array_equal(pixels_of(data), np.asarray(Image.open(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize("resolution", [64, 512])
+def test_a_picture_of_the_right_size_keeps_every_bit(resolution):
+    original = noise(resolution, resolution)
+    photo = read_photo(encode(original), resolution)
+    image = resize(photo, crop_square(photo.size), resolution)
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(original))
+
+
+def test_a_crop_of_the_right_size_keeps_every_bit():
+    original = noise(101, 64)
+    image = resize(read_photo(encode(original), 64), crop_square((101, 64)), 64)
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(original)[:, 18:82])
+
+
+def test_a_wide_photo_is_cropped_in_the_middle():
+    assert crop_square((300, 100)) == (100, 0, 200, 100)
+
+
+def test_a_tall_photo_is_cropped_nearer_to_the_top_where_heads_are():
+    assert crop_square((100, 300)) == (0, 80, 100, 180)
+
+
+def test_resizing_is_one_lanczos_from_the_original():
+    original = noise(1000, 700)
+    photo = read_photo(encode(original), 64)
+    image = resize(photo, (150, 0, 850, 700), 64)
+    expected = original.resize((64, 64), Image.Resampling.LANCZOS, box=(150, 0, 850, 700))
+    assert abs(np.asarray(image).astype(int) - np.asarray(expected)).mean() < 1.5

@@ -1,0 +1,182 @@
+"""Whatever was sent -> the examples to train on."""
+
+import logging
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from preprocessing.errors import ArchiveError, PictureError, PromptError
+from preprocessing.prepare import Prepared, prepare_examples
+from preprocessing.prompts import TEMPLATES
+from tests.pictures import HEIC, encode, noise, photo, write, write_photos, zip_of
+
+
+def prepare(
+    archive: Path | None,
+    urls: tuple[str, ...] = (),
+    resolution: int = 64,
+    custom_prompts: tuple[str, ...] = (),
+) -> Prepared:
+    return prepare_examples(
+        archive=archive,
+        urls=urls,
+        task="object",
+        resolution=resolution,
+        custom_prompts=custom_prompts,
+    )
+
+
+def test_a_zip_of_photos_becomes_examples(tmp_path):
+    prepared = prepare(write_photos(tmp_path, range(4)))
+    assert [example.image.size for example in prepared.examples] == [(64, 64)] * 4
+    assert [example.image.mode for example in prepared.examples] == ["RGB"] * 4
+    assert {example.prompts for example in prepared.examples} == {TEMPLATES["object"]}
+    assert {example.mask for example in prepared.examples} == {None}
+
+
+def test_the_same_zip_gives_the_same_examples_in_the_same_order(tmp_path):
+    first, second = (prepare(write_photos(tmp_path, range(9))) for _ in range(2))
+    for one, other in zip(first.examples, second.examples, strict=True):
+        np.testing.assert_array_equal(np.asarray(one.image), np.asarray(other.image))
+    assert first.reports == second.reports
+
+
+def test_the_order_of_files_in_the_zip_does_not_matter(tmp_path):
+    forwards = prepare(write_photos(tmp_path, range(4)))
+    backwards = prepare(write_photos(tmp_path, range(3, -1, -1)))
+    assert forwards.reports == backwards.reports
+
+
+def test_every_photo_and_file_that_was_met_is_reported(tmp_path):
+    archive = zip_of(
+        ("1.jpg", photo()),
+        ("2.jpg", photo()[:900]),
+        ("3.txt", b"hello"),
+        ("4.heic", HEIC),
+        ("5.png", encode(noise(40, 32))),
+        ("6.png", encode(noise(9, 9))),
+    )
+    reports = prepare(write(tmp_path, archive)).reports
+    assert [report.position for report in reports] == [1, 2, 3, 4, 5, 6]
+    assert [report.used for report in reports] == [True, False, False, True, True, False]
+    assert reports[0].name == "1.jpg"
+    assert (reports[0].reason, reports[0].size) == ("", (96, 72))
+    assert (reports[0].crop, reports[0].scale) == ((12, 0, 84, 72), 64 / 72)
+    assert "damaged or cut off" in reports[1].reason
+    assert (reports[1].size, reports[1].crop, reports[1].scale) == (None, None, None)
+    assert "a text" in reports[2].reason
+    assert reports[3].crop == (0, 12, 64, 76)
+    assert reports[4].reason == "enlarged 2.0x"
+    assert "9 x 9 pixels is too small" in reports[5].reason
+
+
+def test_what_is_skipped_is_logged_by_position_and_reason_and_never_by_name(tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    archive = zip_of(("me.jpg", photo()), ("my diary.txt", b"secret"), ("nude.jpg", b""))
+    prepare_examples(
+        archive=write(tmp_path, archive, "mine.zip"),
+        urls=(),
+        task="face",
+        resolution=64,
+        custom_prompts=("secret",),
+    )
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert any(warning.startswith("skipped 2: a text") for warning in warnings)
+    assert any(warning.startswith("skipped 3: an empty file") for warning in warnings)
+    assert "photos: 1 used, 2 skipped" in caplog.text
+    for word in ("me.jpg", "diary", "secret", "nude", "mine", str(tmp_path)):
+        assert word not in caplog.text
+
+
+def test_hundreds_of_skipped_files_do_not_flood_the_log(tmp_path, caplog):
+    texts = ((f"{number}.txt", b"hello") for number in range(300))
+    prepare(write(tmp_path, zip_of(("0.jpg", photo()), *texts)))
+    assert "and 280 more" in caplog.text
+    assert len(caplog.text) < 1_000
+
+
+def test_a_skipped_photo_takes_its_prompt_with_it(tmp_path):
+    archive = zip_of(
+        ("1.jpg", photo()), ("2.jpg", photo()[:900]), ("3.jpg", photo()), ("readme", b"hello")
+    )
+    prompts = ("{} one", "{} two", "{} three")
+    examples = prepare(write(tmp_path, archive), custom_prompts=prompts).examples
+    assert [example.prompts for example in examples] == [("{} one",), ("{} three",)]
+
+
+def test_when_prompts_and_photos_differ_in_number_every_photo_draws_from_all(tmp_path):
+    archive = write_photos(tmp_path, range(3))
+    examples = prepare(archive, custom_prompts=("{} one", "{} two")).examples
+    assert [example.prompts for example in examples] == [("{} one", "{} two")] * 3
+
+
+def test_a_faulty_prompt_is_refused_before_the_pictures_are_read(tmp_path):
+    with pytest.raises(PromptError, match="number 1 is empty"):
+        prepare(tmp_path / "missing.zip", custom_prompts=("",))
+
+
+def test_a_picture_of_the_right_size_reaches_training_bit_for_bit(tmp_path):
+    original = noise(128, 128)
+    archive = write(tmp_path, zip_of(("1.png", encode(original))))
+    (example,) = prepare(archive, resolution=128).examples
+    np.testing.assert_array_equal(np.asarray(example.image), np.asarray(original))
+
+
+def test_a_single_picture_is_a_set_of_one_and_this_is_called_small(tmp_path, caplog):
+    assert len(prepare(write(tmp_path, photo(), "me.zip")).examples) == 1
+    assert "a set of 1 is small" in caplog.text
+
+
+def test_transparency_and_enlargement_are_both_remarked(tmp_path):
+    archive = write(tmp_path, zip_of(("1.png", encode(Image.new("RGBA", (32, 32))))))
+    (report,) = prepare(archive).reports
+    assert report.reason == "enlarged 2.0x, transparent pixels filled with white"
+
+
+def test_neither_pictures_nor_addresses_is_explained():
+    with pytest.raises(PictureError, match="both instance_data and instance_data_urls are empty"):
+        prepare(None)
+
+
+def test_a_zip_of_texts_is_explained(tmp_path):
+    archive = write(tmp_path, zip_of(("a.txt", b"hello"), ("b.txt", b"world")))
+    with pytest.raises(
+        PictureError, match=r"No usable pictures.* 2 files .* 2 x a text.*JPEG, PNG"
+    ):
+        prepare(archive)
+
+
+def test_an_empty_zip_is_explained(tmp_path):
+    with pytest.raises(ArchiveError, match="instance_data: the zip holds no files"):
+        prepare(write(tmp_path, zip_of()))
+
+
+def test_what_is_no_zip_is_explained_whatever_its_name(tmp_path):
+    with pytest.raises(ArchiveError, match="instance_data: neither a zip nor a picture but a PDF"):
+        prepare(write(tmp_path, b"%PDF-1.7", "holiday.zip"))
+
+
+def test_only_broken_photos_is_explained(tmp_path):
+    archive = write(tmp_path, zip_of(("1.jpg", photo()[:900]), ("2.jpg", b"")))
+    with pytest.raises(
+        PictureError, match=r"1 x a JPEG picture that is damaged.*1 x an empty file"
+    ):
+        prepare(archive)
+
+
+def test_no_message_tells_our_paths(tmp_path):
+    for data in (b"", b"%PDF", zip_of(), zip_of(("a", b"b")), zip_of(("1.jpg", photo()))[:-30]):
+        with pytest.raises(PictureError) as refusal:
+            prepare(write(tmp_path, data))
+        assert str(tmp_path) not in str(refusal.value)
+        assert "0x" not in str(refusal.value)
+
+
+def test_more_than_a_thousand_pictures_are_refused(tmp_path):
+    tiny = encode(noise(64, 64).convert("1"))
+    archive = zip_of(*((f"{n}.png", tiny) for n in range(1001)), compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(PictureError, match="More than 1,000 pictures"):
+        prepare(write(tmp_path, archive))
