@@ -1,0 +1,290 @@
+"""The web form and HTTP API (Cog), and `make_lora`, which works for them and the command line."""
+
+# ruff: noqa: B008  # Cog wants the form as calls in the defaults
+
+import importlib.metadata
+import logging
+import os
+import pathlib
+import re
+import sys
+import tempfile
+import time
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Optional
+
+from cog import BasePredictor, Input, Path
+
+from preprocessing.prepare import Prepared, prepare_examples
+from preprocessing.prompts import parse_list
+from training.base_model import BaseModel, load_base_model
+from training.compute import pick_compute
+from training.formats import write_lora
+from training.loop import Report
+from training.pivotal import Trained, train
+from training.settings import SettingsError, TrainingInputs, TrainingSettings, translate
+
+logger = logging.getLogger(__name__)
+
+COG_PREFIX = re.compile(r"^tmp[a-z0-9_]{8}")  # what Cog puts before the name of a downloaded file
+NAMELESS = {"", "file"}  # Cog calls an upload that has no name "file"
+MAX_NAME_LENGTH = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One run, as it was asked for.
+
+    Attributes:
+        instance_data: a zip of photos; None when all of them come by URL.
+        instance_data_urls, custom_prompts: lists as text, see `parse_list`.
+        name: of the file to write, without its ending.
+    """
+
+    instance_data: pathlib.Path | None
+    instance_data_urls: str | None
+    custom_prompts: str | None
+    inputs: TrainingInputs
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeLora:
+    """The file, and how it came about.
+
+    Attributes:
+        seconds: stage -> how long it took.
+    """
+
+    path: pathlib.Path
+    prepared: Prepared
+    trained: Trained
+    seconds: dict[str, float]
+
+
+def make_lora(base: BaseModel, request: Request, folder: pathlib.Path, report: Report) -> MadeLora:
+    """Photos in, `<folder>/<name>.safetensors` out.
+
+    Raises: SettingsError, PictureError: mistakes of the caller's; the message says what to do.
+    """
+    inputs, seconds = request.inputs, dict[str, float]()
+    base.card.resolution.check(inputs.resolution, base.card.name)
+    settings = translate(inputs)
+    log_settings(settings)
+
+    with timed("pictures", seconds):
+        prepared = prepare_examples(
+            archive=request.instance_data,
+            urls=parse_list(request.instance_data_urls, "instance_data_urls"),
+            task=inputs.task,
+            resolution=inputs.resolution,
+            custom_prompts=parse_list(request.custom_prompts, "custom_prompts"),
+        )
+    with timed("training", seconds):
+        trained = train(base, prepared.examples, settings, report)
+    with timed("writing", seconds):
+        path = folder / f"{request.name}.safetensors"
+        write_lora(trained.lora, path)
+    stages = ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items())
+    logger.info("wrote %d kB; %s", path.stat().st_size // 1000, stages)
+    return MadeLora(path=path, prepared=prepared, trained=trained, seconds=seconds)
+
+
+class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not typed
+    """What Cog serves."""
+
+    def setup(self) -> None:
+        """Load the base model that BASE_MODEL names; every run starts from it."""
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+        self.run_folder: tempfile.TemporaryDirectory[str] | None = None
+        self.base = load_base_model(base_model_folder(), pick_compute())
+        log_machine(self.base)
+
+    def predict(
+        self,
+        instance_data: Optional[Path] = Input(
+            default=None,
+            description="A zip of 3 to 100 pictures of one face, object, style or place; leave it empty only if you give instance_data_urls.",
+        ),
+        instance_data_urls: Optional[str] = Input(
+            default=None,
+            description="Web addresses of pictures, one a line or as a JSON list; fill it in if your pictures are already online, instead of a zip or beside it.",
+        ),
+        custom_prompts: Optional[str] = Input(
+            default=None,
+            description="Your own sentences about the pictures, one a line or as a JSON list, with {} where the new word goes; fill it in only if each picture shows much besides your subject that should not be learned.",
+        ),
+        task: str = Input(
+            default="face",
+            choices=["face", "object", "style", "location"],
+            description="What your pictures have in common: choose face for a person, object for a thing or an animal, style for a way of drawing, location for a place.",
+        ),
+        resolution: int = Input(
+            default=512,
+            ge=64,
+            le=1024,
+            description="Every picture is made into a square of this many pixels a side; leave it at the size that the base model knows best (512 for Stable Diffusion 1.5), or go lower to finish sooner.",
+        ),
+        max_train_steps_ti: int = Input(
+            default=700,
+            ge=0,
+            le=20000,
+            description="How many pictures are shown while the word that stands for your subject is learned, which happens first; double it if the results hardly resemble your subject.",
+        ),
+        max_train_steps_tuning: int = Input(
+            default=700,
+            ge=0,
+            le=20000,
+            description="How many pictures are shown while the model itself learns to draw your subject, which happens second; raise it if details are missing, lower it if the results only repeat your pictures.",
+        ),
+        learning_rate_text: float = Input(
+            default=1e-5,
+            ge=0,
+            le=1,
+            description="How strongly each picture changes the part that reads the prompt; leave it alone unless your subject ignores the rest of the prompt, then lower it.",
+        ),
+        learning_rate_ti: float = Input(
+            default=5e-4,
+            ge=0,
+            le=1,
+            description="How strongly each picture changes the new word while that is learned; lower it if the run stops because the loss became NaN in the phase called inversion.",
+        ),
+        learning_rate_unet: float = Input(
+            default=2e-4,
+            ge=0,
+            le=1,
+            description="How strongly each picture changes the part that draws; lower it if the results look burnt or noisy, raise it if they look like the base model's.",
+        ),
+        lr_scheduler: str = Input(
+            default="constant",
+            choices=[
+                "linear",
+                "cosine",
+                "cosine_with_restarts",
+                "polynomial",
+                "constant",
+                "constant_with_warmup",
+            ],
+            description="How the three learning rates change during the run; constant suits nearly everyone, and linear or cosine, which end gently, are worth a try in long runs.",
+        ),
+        lora_rank: int = Input(
+            default=16,
+            ge=1,
+            le=128,
+            description="How much the file can hold; raise it for a subject with many fine details, lower it for a smaller file.",
+        ),
+        seed: int = Input(
+            default=0,
+            ge=0,
+            le=2147483647,
+            description="The number that all chance in a run depends on; leave it to get the same file from the same inputs again, change it for another try at the same subject.",
+        ),
+    ) -> Path:
+        """Coerce what JSON leaves open (5.0 is a whole number, 1 is a rate) and make the LoRA."""
+        self.drop_run_folder()
+        inputs = TrainingInputs(
+            task=task,  # type: ignore[arg-type]  # checked there, as all the others
+            resolution=whole(resolution),
+            max_train_steps_ti=whole(max_train_steps_ti),
+            max_train_steps_tuning=whole(max_train_steps_tuning),
+            learning_rate_text=learning_rate_text,
+            learning_rate_ti=learning_rate_ti,
+            learning_rate_unet=learning_rate_unet,
+            lr_scheduler=lr_scheduler,  # type: ignore[arg-type]
+            lora_rank=whole(lora_rank),
+            seed=whole(seed),
+        )
+        archive = uploaded(instance_data)
+        request = Request(
+            instance_data=archive,
+            instance_data_urls=instance_data_urls,
+            custom_prompts=custom_prompts,
+            inputs=inputs,
+            name=output_name(COG_PREFIX.sub("", archive.name) if archive else ""),
+        )
+        # Cog reads the file after this method returned, so the folder stays until the next call.
+        self.run_folder = tempfile.TemporaryDirectory(prefix="lora-")
+        try:
+            folder = pathlib.Path(self.run_folder.name)
+            made = make_lora(self.base, request, folder, lambda now: logger.info(now.line()))
+        except BaseException:
+            self.drop_run_folder()
+            raise
+        self.record_metrics(made)
+        return Path(made.path)
+
+    def drop_run_folder(self) -> None:
+        """Remove what the run before left for Cog to read."""
+        if self.run_folder is not None:
+            self.run_folder.cleanup()
+            self.run_folder = None
+
+    def record_metrics(self, made: MadeLora) -> None:
+        """Put a few figures beside Cog's own; they must never cost a finished run."""
+        metrics: dict[str, float] = {"pictures": len(made.prepared.examples)}
+        metrics |= {f"seconds.{stage}": round(value, 3) for stage, value in made.seconds.items()}
+        for phase in made.trained.histories:
+            if phase.losses:
+                metrics[f"final_loss.{phase.name}"] = round(phase.losses[-1], 6)
+        for name, value in metrics.items():
+            try:
+                self.record_metric(name, value)
+            except Exception as error:
+                logger.warning("metric %s was not recorded: %s", name, error)
+
+
+def whole(value: float) -> int:
+    """5.0 -> 5, as JSON means it; anything else that is no whole number is left to be refused."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value  # type: ignore[return-value]
+
+
+def uploaded(instance_data: object) -> pathlib.Path | None:
+    """The uploaded file. Cog hands on text that is no URL as it is; it must never be opened."""
+    if instance_data is None or isinstance(instance_data, pathlib.Path):
+        return instance_data
+    raise SettingsError(
+        "instance_data is neither an uploaded file nor an http(s) address. Upload the zip, or give"
+        " its full address, beginning with https://."
+    )
+
+
+def output_name(archive_name: str) -> str:
+    """The zip's name without its ending, as plain ASCII: it becomes the name of the download."""
+    stem = pathlib.PurePath(archive_name).stem
+    ascii_stem = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", ascii_stem).strip("-.")[:MAX_NAME_LENGTH]
+    return "lora" if name in NAMELESS else name
+
+
+def base_model_folder() -> pathlib.Path:
+    """BASE_MODEL, relative to the repository; by default the small one that comes with it."""
+    repository = pathlib.Path(__file__).resolve().parent
+    return repository / os.environ.get("BASE_MODEL", "weights/tiny")
+
+
+@contextmanager
+def timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Add how long the block took to `seconds`."""
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start
+
+
+def log_machine(base: BaseModel) -> None:
+    packages = ("torch", "diffusers", "transformers", "peft")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    compute, precision = base.compute, str(base.compute.dtype).removeprefix("torch.")
+    logger.info("base model %s on %s in %s", base.card.name, compute.device, precision)
+    logger.info("because %s; %s", compute.reason, versions)
+
+
+def log_settings(settings: TrainingSettings) -> None:
+    """The rates and updates that are used; they are not the numbers that were typed."""
+    for phase in (settings.inversion, settings.tuning):
+        logger.info("%s", phase)
+    logger.info(
+        "schedule %s, mirror %s, seed %d", settings.lr_scheduler, settings.mirror, settings.seed
+    )
