@@ -1,0 +1,152 @@
+"""What was typed after `script/train`, read and checked."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from inspect import signature
+from pathlib import Path
+from typing import NoReturn, get_args
+
+from predict import Predictor, base_model_folder, output_name
+from training.settings import LrScheduler, SettingsError, Task, TrainingInputs
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+EXAMPLES = REPOSITORY / "examples"
+OUTPUT = REPOSITORY / "output"
+TEXT_INPUTS = ("instance_data_urls", "custom_prompts")
+CHOICES = {"task": get_args(Task), "lr_scheduler": get_args(LrScheduler)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One call of `script/train`.
+
+    Attributes:
+        archive: None when all photos come by URL.
+        evaluate: other photos of the same subject, never trained on; None: the trained ones.
+        inputs: form input -> value, only those that were typed or that go with an example.
+    """
+
+    archive: Path | None
+    out: Path
+    evaluate: Path | None
+    base: Path
+    instance_data_urls: str | None
+    custom_prompts: str | None
+    inputs: dict[str, str | int | float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleZip:
+    """A zip that comes with the repository, and what goes with it."""
+
+    archive: Path
+    task: str | None = None
+    evaluate: Path | None = None
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message[0].upper()}{message[1:]}. See script/train --help.")
+
+
+def parse_command(arguments: Sequence[str]) -> Command:
+    """Raises: SettingsError, for what cannot be meant."""
+    parser = build_parser()
+    try:
+        typed = vars(parser.parse_args(arguments))
+    except argparse.ArgumentError as error:
+        parser.error(str(error))
+    names = [field.name for field in fields(TrainingInputs)]
+    inputs = {name: typed[name] for name in names if typed[name] is not None}
+    archive: Path | None = typed["zip"]
+    if archive is None and typed["instance_data_urls"] is None:
+        archive = first_example()
+    example = find_example(archive)
+    if example and example.task:
+        inputs.setdefault("task", example.task)
+    evaluate = typed["evaluate"] or (example.evaluate if example else None)
+    for path in (archive, evaluate):
+        require_file(path)
+    return Command(
+        archive=archive,
+        out=checked_out(typed["out"] or default_out(archive)),
+        evaluate=evaluate,
+        base=typed["base"] or base_model_folder(),
+        inputs=inputs,
+        **{name: typed[name] for name in TEXT_INPUTS},
+    )
+
+
+def build_parser() -> Parser:
+    """The form's inputs, with the form's own words about them."""
+    parser = Parser(
+        prog="script/train",
+        description="Train a LoRA from a zip of pictures; show and measure what it learned.",
+        epilog="What is not given here is what the base model recommends, or else the form's.",
+    )
+    parser.add_argument("zip", nargs="?", type=Path, help="pictures; default: the first example")
+    parser.add_argument("--out", type=Path, help="default: output/<name of the zip>.safetensors")
+    parser.add_argument("--evaluate", type=Path, metavar="ZIP", help="other pictures to measure on")
+    parser.add_argument("--base", type=Path, metavar="DIR", help="another base model")
+    form = signature(Predictor.predict).parameters
+    types = {field.name: type(field.default) for field in fields(TrainingInputs)}
+    for name in (*TEXT_INPUTS, *types):
+        parser.add_argument(
+            *dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")),
+            dest=name,
+            type=types.get(name, str),
+            choices=CHOICES.get(name),
+            help=form[name].default.description.replace("%", "%%"),
+        )
+    return parser
+
+
+def first_example() -> Path:
+    names = sorted(read_examples()) or sorted(path.name for path in EXAMPLES.glob("*.zip"))
+    if not names:
+        raise SettingsError("There is no zip in examples/. Name one: script/train my-pictures.zip")
+    return near(EXAMPLES / names[0])
+
+
+def find_example(archive: Path | None) -> ExampleZip | None:
+    """What examples.json says about this zip, if it is one of the repository's own."""
+    if archive is None or archive.resolve().parent != EXAMPLES:
+        return None
+    entry = read_examples().get(archive.name, {})
+    held_out = entry.get("evaluate")
+    return ExampleZip(
+        archive=archive,
+        task=entry.get("task"),
+        evaluate=near(EXAMPLES / held_out) if held_out else None,
+    )
+
+
+def read_examples() -> dict[str, dict[str, str]]:
+    """Name of a zip -> its task, and the zip of other pictures to measure on."""
+    path = EXAMPLES / "examples.json"
+    if not path.is_file():
+        return {}
+    table: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
+    return table
+
+
+def default_out(archive: Path | None) -> Path:
+    return near(OUTPUT / f"{output_name(archive.name if archive else '')}.safetensors")
+
+
+def near(path: Path) -> Path:
+    """Relative to where the command was given, if it is under it: shorter to read."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def checked_out(out: Path) -> Path:
+    if out.suffix != ".safetensors":
+        raise SettingsError(f"--out must name a .safetensors file; got {str(out)!r}.")
+    return out
+
+
+def require_file(path: Path | None) -> None:
+    if path is not None and not path.is_file():
+        raise SettingsError(f"There is no file {str(path)!r}. Check its name, and where you are.")

@@ -1,0 +1,152 @@
+"""`script/train`: photos in, a LoRA file out, with a picture and a report of what it learned."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from cli.arguments import Command, parse_command
+from cli.comparison import Comparison, compare
+from cli.measure import fill
+from cli.preview import Row, write_preview
+from cli.report import TrainingRun, write_report
+from cli.showcase import NUM_COLUMNS, Scene, scenes
+from predict import MadeLora, Request, log_machine, make_lora, timed
+from preprocessing.errors import PictureError
+from preprocessing.example import Example
+from preprocessing.prepare import prepare_examples
+from training.base_model import BaseModel, BaseModelError, load_base_model
+from training.compute import pick_compute
+from training.loop import TrainingDivergedError
+from training.settings import SettingsError, TrainingInputs, translate
+
+logger = logging.getLogger(__name__)
+
+# What the caller can mend: told in a sentence, without a traceback.
+EXPECTED = (SettingsError, PictureError, BaseModelError, TrainingDivergedError, OSError)
+
+
+def main(arguments: Sequence[str]) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        run(parse_command(arguments))
+    except EXPECTED as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped; nothing was written.\n")
+        return 130
+    return 0
+
+
+def run(command: Command) -> None:
+    """Train, compare, show and tell."""
+    seconds: dict[str, float] = {}
+    with timed("loading", seconds):
+        base = load_base_model(command.base, pick_compute())
+    log_machine(base)
+    request = request_for(command, base)
+    announce(command, request)
+    # Read first: a bad zip is better told before the training than after it.
+    others = read_others(command, request)
+
+    command.out.parent.mkdir(parents=True, exist_ok=True)
+    made = make_lora(base, request, command.out.parent, lambda now: logger.info(now.line()))
+    seconds |= made.seconds
+    examples = others or made.prepared.examples
+    words = "".join(translate(request.inputs).placeholder_tokens)
+    shown = scenes(request.inputs.task)
+    with timed("comparing", seconds):
+        comparison = compare(base, made.path, words, examples, shown)
+    rows = preview_rows(made, comparison, shown)
+    write_preview(rows, beside(command.out, "preview.png"))
+    finished = TrainingRun(
+        base=base,
+        request=request,
+        made=made,
+        comparison=comparison,
+        measured_on=f"{command.evaluate}, never trained on" if others else "the training pictures",
+        num_measured=len(examples),
+        seconds=seconds,
+    )
+    write_report(finished, beside(command.out, "report.json"))
+    tell(command, finished)
+
+
+def request_for(command: Command, base: BaseModel) -> Request:
+    """What was typed, else what suits the base model, else the form's defaults."""
+    return Request(
+        instance_data=command.archive,
+        instance_data_urls=command.instance_data_urls,
+        custom_prompts=command.custom_prompts,
+        inputs=TrainingInputs(**{**base.card.recommended, **command.inputs}),  # type: ignore[arg-type]
+        name=command.out.stem,
+    )
+
+
+def announce(command: Command, request: Request) -> None:
+    source = command.archive or "the addresses in instance_data_urls"
+    logger.info("training on %s (task: %s)", source, request.inputs.task)
+    logger.info("writing to %s", command.out)
+
+
+def read_others(command: Command, request: Request) -> tuple[Example, ...]:
+    """The pictures of --evaluate, made ready in the same way; none without it."""
+    if command.evaluate is None:
+        return ()
+    return prepare_examples(
+        archive=command.evaluate,
+        urls=(),
+        task=request.inputs.task,
+        resolution=request.inputs.resolution,
+        custom_prompts=(),
+    ).examples
+
+
+def preview_rows(made: MadeLora, comparison: Comparison, shown: Sequence[Scene]) -> list[Row]:
+    trained_on = [example.image for example in made.prepared.examples]
+    rows = [Row(caption=training_caption(len(trained_on)), images=trained_on[:NUM_COLUMNS])]
+    for index, scene in enumerate(shown):
+        for who, impression in (("base model", comparison.before), ("trained", comparison.after)):
+            rows.append(scene_row(who, scene, impression.words, impression.samples[index]))
+    return rows
+
+
+def training_caption(num_pictures: int) -> str:
+    if num_pictures > NUM_COLUMNS:
+        return f"training pictures ({NUM_COLUMNS} of {num_pictures})"
+    return "training pictures"
+
+
+def scene_row(who: str, scene: Scene, words: str, images: Sequence[Image.Image]) -> Row:
+    caption = f'{who}: "{fill(scene.title, words)}"'
+    return Row(caption=caption, images=images, labels=scene.labels)
+
+
+def beside(out: Path, ending: str) -> Path:
+    """photos.safetensors -> photos.safetensors.<ending>"""
+    return out.with_name(f"{out.name}.{ending}")
+
+
+def tell(command: Command, finished: TrainingRun) -> None:
+    before, after = finished.comparison.before.loss, finished.comparison.after.loss
+    logger.info(
+        "denoising loss %.4f -> %.4f (%+.1f percent) on %d pictures: %s",
+        before,
+        after,
+        100 * (after / before - 1),
+        finished.num_measured,
+        finished.measured_on,
+    )
+    for path in (
+        command.out,
+        beside(command.out, "preview.png"),
+        beside(command.out, "report.json"),
+    ):
+        logger.info("wrote %s", path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
