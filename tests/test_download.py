@@ -1,0 +1,321 @@
+"""Addresses -> the files behind them."""
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from preprocessing.archive import File
+from preprocessing.download import PUBLIC_ADDRESSES, DownloadPolicy, read_addresses
+from preprocessing.errors import DownloadError, PictureError
+from preprocessing.prepare import prepare_examples
+from preprocessing.share_links import direct_link
+from tests.pictures import photo, write, zip_of
+
+THIS_MACHINE_TOO = replace(PUBLIC_ADDRESSES, allow_loopback=True)
+IN_A_HURRY = replace(THIS_MACHINE_TOO, file_seconds=0.3, read_seconds=0.2, num_tries=1)
+
+
+@dataclass
+class Answer:
+    """What the server says at one path; `pieces` go out with a pause after each."""
+
+    pieces: Iterable[bytes] = ()
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    pause_seconds: float = 0.0
+    is_raw: bool = False  # the pieces are all that is sent
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: "Server"
+
+    def do_GET(self) -> None:
+        answers = self.server.answers.get(self.path.partition("?")[0], [Answer(status=404)])
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        try:
+            if not answer.is_raw:
+                self.end_headers()
+            for piece in answer.pieces:
+                self.wfile.write(piece)
+                self.server.is_over.wait(answer.pause_seconds)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def log_message(self, *args: object) -> None:
+        """Not on the tests' terminal."""
+
+
+class Server(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: dict[str, list[Answer]] = {}
+        self.is_over = threading.Event()
+
+    def offer(self, path: str, *answers: Answer) -> str:
+        self.answers[path] = list(answers)
+        return f"http://127.0.0.1:{self.server_port}{path}"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.is_over.set()
+        server.shutdown()
+        thread.join()
+
+
+def download(*urls: str, policy: DownloadPolicy = THIS_MACHINE_TOO) -> list[File]:
+    return list(read_addresses(urls, policy))
+
+
+def problem_with(url: str, policy: DownloadPolicy = THIS_MACHINE_TOO) -> str:
+    (file,) = download(url, policy=policy)
+    assert file.data == b""
+    assert file.is_picture
+    return file.problem
+
+
+def test_pictures_come_in_the_order_of_their_addresses_however_fast_they_are(server):
+    urls = [
+        server.offer(f"/{seed}.jpg", Answer((photo(seed), b""), pause_seconds=0.1 * (seed < 3)))
+        for seed in range(9)
+    ]
+    assert [file.data for file in download(*urls)] == [photo(seed) for seed in range(9)]
+
+
+def test_a_zip_behind_an_address_is_unpacked(server):
+    url = server.offer("/set", Answer((zip_of(("1.jpg", photo(1)), ("2.jpg", photo(2))),)))
+    assert [file.data for file in download(url)] == [photo(1), photo(2)]
+
+
+def test_zip_and_addresses_are_merged_and_this_is_said(server, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    prepared = prepare_examples(
+        archive=write(tmp_path, zip_of(("1.jpg", photo(1)))),
+        urls=(server.offer("/2.jpg", Answer((photo(2),))) + "?key=secret",),
+        task="face",
+        resolution=64,
+        custom_prompts=(),
+        policy=THIS_MACHINE_TOO,
+    )
+    assert [report.used for report in prepared.reports] == [True, True]
+    assert "both are used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0.0.0.0",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "10.0.0.1",
+        "192.168.1.1",
+        "172.16.0.1",
+        "169.254.169.254",
+        "[fd00::1]",
+        "[fe80::1]",
+        "100.64.0.1",
+    ],
+)
+def test_private_networks_are_not_asked(host):
+    problem = problem_with(f"http://{host}:9/1.jpg", PUBLIC_ADDRESSES)
+    assert "leads into a private network" in problem
+
+
+@pytest.mark.parametrize(
+    "target", ["http://169.254.169.254/latest/meta-data", "http://10.0.0.1/", "http://[fd00::1]/"]
+)
+def test_private_networks_are_not_asked_after_a_redirect_either(server, target):
+    url = server.offer("/1.jpg", Answer(status=302, headers={"Location": target}))
+    assert "leads into a private network" in problem_with(url)
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://example.com/1.jpg", "data:,hello"])
+def test_only_web_addresses_are_followed(server, target):
+    url = server.offer("/1.jpg", Answer(status=302, headers={"Location": target}))
+    assert "other than http or https" in problem_with(url)
+
+
+def test_a_redirect_to_the_picture_is_followed(server):
+    target = server.offer("/2.jpg", Answer((photo(),)))
+    (file,) = download(server.offer("/1.jpg", Answer(status=302, headers={"Location": target})))
+    assert file.data == photo()
+
+
+def test_a_redirect_in_a_circle_ends(server):
+    url = server.offer("/1.jpg", Answer(status=302, headers={"Location": "/1.jpg"}))
+    assert "redirects without end" in problem_with(url)
+
+
+@pytest.mark.parametrize("url", ["", "me.jpg", "/etc/passwd", "file:///etc/passwd", "http://", "h"])
+def test_what_is_no_web_address_is_said(url):
+    assert "no web address" in problem_with(url)
+
+
+@pytest.mark.parametrize("url", ["https://a.com/1.jpg, https://a.com/2.jpg", "http://[::1/1.jpg"])
+def test_a_malformed_address_is_said(url):
+    assert "no web address" in problem_with(url)
+
+
+def test_a_web_page_is_explained(server):
+    url = server.offer("/view", Answer((b"<!doctype html><title>Sign in</title>" + b" " * 999,)))
+    assert "not a picture but a web page" in problem_with(url)
+    assert "share the file with everyone" in problem_with(url)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(404, "status 404"), (403, "everyone who has the link"), (599, "599")]
+)
+def test_an_error_of_the_other_side_is_explained(server, status, words):
+    url = server.offer("/1.jpg", Answer(status=status))
+    assert words in problem_with(url, IN_A_HURRY)
+
+
+def test_a_busy_server_is_asked_again(server):
+    url = server.offer("/1.jpg", Answer(status=503), Answer(status=429), Answer((photo(),)))
+    (file,) = download(url)
+    assert file.data == photo()
+
+
+def test_a_host_that_does_not_exist_is_said():
+    assert "cannot be reached" in problem_with("http://nowhere.invalid/1.jpg", IN_A_HURRY)
+
+
+def test_a_picture_that_breaks_off_is_refused(server):
+    length = {"Content-Length": str(len(photo()) + 1)}
+    url = server.offer("/1.jpg", Answer((photo(),), headers=length))
+    assert "broke off" in problem_with(url)
+
+
+def test_a_server_that_never_answers_is_left(server):
+    url = server.offer("/1.jpg", Answer((b"", b""), pause_seconds=5, is_raw=True))
+    assert "did not answer in time" in problem_with(url, IN_A_HURRY)
+
+
+def test_a_server_that_stops_sending_is_left(server):
+    url = server.offer("/1.jpg", Answer((photo()[:900], b""), pause_seconds=5))
+    assert "broke off" in problem_with(url, IN_A_HURRY)
+
+
+def test_a_server_that_drips_its_headers_is_left_when_the_time_is_up(server):
+    drops = (b"HTTP/1.1 200 OK\r\nServer: ", *[b"a"] * 1000)
+    url = server.offer("/1.jpg", Answer(drops, pause_seconds=0.02, is_raw=True))
+    start = time.monotonic()
+    assert "took too long" in problem_with(url, IN_A_HURRY)
+    assert time.monotonic() - start < 4
+
+
+def test_a_server_that_drips_is_left_when_the_time_is_up(server):
+    drops = tuple(photo()[place : place + 1] for place in range(1000))
+    url = server.offer("/1.jpg", Answer(drops, pause_seconds=0.02))
+    start = time.monotonic()
+    assert "took too long" in problem_with(url, IN_A_HURRY)
+    assert time.monotonic() - start < 2
+
+
+def test_all_addresses_together_have_a_time_limit(server):
+    url = server.offer("/1.jpg", Answer((photo(), b""), pause_seconds=0.2))
+    policy = replace(THIS_MACHINE_TOO, total_seconds=0.5, num_threads=1)
+    files = download(*[url] * 9, policy=policy)
+    assert files[0].data == photo()
+    assert "took too long" in files[-1].problem
+
+
+def test_an_endless_picture_is_left_at_the_limit(server):
+    pieces = itertools.chain([photo()], itertools.repeat(bytes(2**20)))
+    url = server.offer("/1.jpg", Answer(pieces))
+    assert "more than 200 MiB" in problem_with(url)
+
+
+def test_a_compressed_answer_is_not_unpacked(server):
+    url = server.offer("/1.jpg", Answer((b"\x1f\x8b",), headers={"Content-Encoding": "gzip"}))
+    assert "compressed" in problem_with(url)
+
+
+def test_a_failure_names_the_number_and_the_host_only(server, caplog):
+    caplog.set_level(logging.DEBUG)
+    good = server.offer("/1.jpg", Answer((photo(),)))
+    bad = server.offer("/private/me.jpg", Answer(status=404)) + "?token=secret"
+    prepared = prepare_examples(
+        archive=None,
+        urls=(good, bad),
+        task="face",
+        resolution=64,
+        custom_prompts=("{} one", "{} two"),
+        policy=THIS_MACHINE_TOO,
+    )
+    assert [example.prompts for example in prepared.examples] == [("{} one",)]
+    assert prepared.reports[1].reason.startswith("address 2 (127.0.0.1): answered with status 404")
+    assert prepared.reports[1].name == "127.0.0.1/me.jpg"
+    ours = [record for record in caplog.records if record.name.startswith("preprocessing")]
+    assert ours
+    for record in ours:
+        assert "me.jpg" not in record.getMessage()
+        assert "secret" not in record.getMessage()
+
+
+def test_when_every_address_fails_all_reasons_are_given(server):
+    with pytest.raises(PictureError, match=r"address 1 \(127.0.0.1\): answered with status 404"):
+        prepare_examples(
+            archive=None,
+            urls=(server.offer("/1.jpg", Answer(status=404)),),
+            task="face",
+            resolution=64,
+            custom_prompts=(),
+            policy=THIS_MACHINE_TOO,
+        )
+
+
+def test_too_many_addresses_are_refused():
+    with pytest.raises(DownloadError, match="holds 1,001 addresses"):
+        download(*["http://example.com/1.jpg"] * 1001)
+
+
+DRIVE_FILE = (
+    "https://drive.usercontent.google.com/download?id=1LJuL5i4ihc&export=download&confirm=t"
+)
+
+
+@pytest.mark.parametrize(
+    ("shared", "direct"),
+    [
+        ("https://drive.google.com/file/d/1LJuL5i4ihc/view?usp=sharing", DRIVE_FILE),
+        ("https://drive.google.com/file/u/0/d/1LJuL5i4ihc/view", DRIVE_FILE),
+        ("https://drive.google.com/uc?id=1LJuL5i4ihc", DRIVE_FILE),
+        ("https://drive.google.com/open?id=1LJuL5i4ihc&usp=drive_copy", DRIVE_FILE),
+        ("https://www.dropbox.com/s/a/1.jpg?dl=0", "https://www.dropbox.com/s/a/1.jpg?dl=1"),
+        (
+            "https://www.dropbox.com/scl/fi/a/1.zip?rlkey=b&dl=0",
+            "https://www.dropbox.com/scl/fi/a/1.zip?rlkey=b&dl=1",
+        ),
+        (
+            "https://github.com/me/pictures/blob/main/blob/1.jpg",
+            "https://github.com/me/pictures/raw/main/blob/1.jpg",
+        ),
+        ("https://example.com/file/d/1?id=2", "https://example.com/file/d/1?id=2"),
+        ("https://drive.google.com.evil.com/uc?id=1", "https://drive.google.com.evil.com/uc?id=1"),
+    ],
+)
+def test_share_links_lead_to_the_file(shared, direct):
+    assert direct_link(shared) == direct
+
+
+def test_a_google_drive_folder_is_explained():
+    assert "a Google Drive folder" in problem_with("https://drive.google.com/drive/folders/1LJuL5")
