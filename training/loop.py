@@ -103,7 +103,7 @@ def run_phase(
         phase.lr_scheduler,
         optimizer,
         num_warmup_steps=_warm_up_updates(phase),
-        num_training_steps=phase.num_updates,
+        num_training_steps=max(1, phase.num_updates),
     )
     scaler = base.compute.grad_scaler()
     order = picture_order(len(pictures), phase.num_updates * phase.batch_size, generator)

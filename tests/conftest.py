@@ -1,0 +1,56 @@
+"""The embedded base model, loaded once: every run must leave it as it was."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from preprocessing.example import Example
+from training.base_model import BaseModel, load_base_model
+from training.compute import pick_compute
+from training.settings import TrainingInputs, TrainingSettings, translate
+
+REPOSITORY = Path(__file__).parent.parent
+TINY = REPOSITORY / "weights" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def base() -> BaseModel:
+    return load_base_model(TINY, pick_compute())
+
+
+def noise_image(seed: int, side: int = 64) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def examples() -> list[Example]:
+    """Three pictures of flat colours: easy to learn, different from each other."""
+    colours = ("crimson", "seagreen", "navy")
+    prompts = ("a photo of {}", "an icon of {}")
+    return [
+        Example(image=Image.new("RGB", (64, 64), colour), mask=None, prompts=prompts)
+        for colour in colours
+    ]
+
+
+@pytest.fixture
+def short() -> Callable[..., TrainingSettings]:
+    """Settings of a run of seconds; keywords as on the form."""
+
+    def settings(**inputs: object) -> TrainingSettings:
+        defaults: dict[str, object] = {
+            "task": "style",
+            "resolution": 64,
+            "max_train_steps_ti": 6,
+            "max_train_steps_tuning": 6,
+            "learning_rate_unet": 1e-3,
+            "learning_rate_text": 1e-3,
+            "lora_rank": 4,
+        }
+        return translate(TrainingInputs(**(defaults | inputs)))  # type: ignore[arg-type]
+
+    return settings

@@ -1,0 +1,119 @@
+from collections import Counter
+
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageOps
+
+from preprocessing.example import Example
+from tests.conftest import noise_image
+from training.base_model import BaseModel
+from training.batches import (
+    draw_batch,
+    encode_images,
+    encode_pictures,
+    loss_weight,
+    picture_order,
+    to_pixel_values,
+)
+from training.placeholders import tokenize
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_every_picture_comes_once_before_any_comes_again() -> None:
+    order = picture_order(5, 23, generator())
+
+    assert len(order) == 23
+    for start in range(0, 20, 5):
+        assert sorted(order[start : start + 5].tolist()) == [0, 1, 2, 3, 4]
+    assert order[:5].tolist() != order[5:10].tolist()
+
+
+def test_pixels_reach_the_vae_as_they_were_sent() -> None:
+    image = noise_image(1)
+    pixels = to_pixel_values(image)
+    back = ((pixels.permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
+    assert Image.fromarray(back).tobytes() == image.tobytes()
+
+
+def test_latents_are_those_of_the_vae_whatever_the_batch(base: BaseModel) -> None:
+    images = [noise_image(seed) for seed in range(6)]
+    means, stds = encode_images(base, images)
+
+    alone = base.vae.encode(to_pixel_values(images[5])[None]).latent_dist
+    torch.testing.assert_close(means[5], 0.18215 * alone.mean[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(stds[5], 0.18215 * alone.std[0], rtol=1e-4, atol=1e-5)
+    assert means.shape == (6, 4, 16, 16)  # 64 pixels, a VAE factor of 4
+
+
+def draw_many(base: BaseModel, examples: list[Example], mirror: bool, num: int = 200):  # type: ignore[no-untyped-def]
+    pictures = encode_pictures(
+        base, examples, lambda prompts: tokenize(base.tokenizer, prompts), mirror=mirror
+    )
+    chosen = picture_order(len(examples), num, generator())
+    return pictures, chosen, draw_batch(pictures, chosen, generator(1))
+
+
+def test_prompt_latents_and_mirror_image_are_drawn_anew_at_every_step(base: BaseModel) -> None:
+    """The prior service drew each once per picture, for the whole run."""
+    example = Example(image=noise_image(0), mask=None, prompts=("a dog", "a cat", "a bus"))
+    pictures, _, batch = draw_many(base, [example], mirror=True)
+
+    assert pictures.latent_means.shape[:2] == (1, 2)
+    prompts = Counter(
+        base.tokenizer.decode(ids, skip_special_tokens=True) for ids in batch.input_ids
+    )
+    assert prompts.keys() == {"a dog", "a cat", "a bus"}
+    assert min(prompts.values()) > 40
+    assert len(torch.unique(batch.latents.flatten(1), dim=0)) == 200
+    distance = [(batch.latents - mean).abs().mean((1, 2, 3)) for mean in pictures.latent_means[0]]
+    assert 60 < (distance[0] < distance[1]).sum() < 140
+
+
+def test_without_mirroring_the_samples_have_the_vaes_mean_and_spread(base: BaseModel) -> None:
+    example = Example(image=noise_image(0), mask=None, prompts=("a dog",))
+    pictures, _, batch = draw_many(base, [example], mirror=False, num=4000)
+
+    error = (batch.latents.mean(0) - pictures.latent_means[0, 0]).abs()
+    assert (error < 5 * pictures.latent_stds[0, 0] / 4000**0.5).all()
+    torch.testing.assert_close(batch.latents.std(0), pictures.latent_stds[0, 0], rtol=0.1, atol=0)
+
+
+def test_a_picture_is_drawn_only_with_its_own_prompts_and_mask(base: BaseModel) -> None:
+    mask = Image.new("L", (64, 64), 0)
+    ImageDraw.Draw(mask).rectangle((0, 0, 31, 63), fill=255)
+    examples = [
+        Example(image=noise_image(0), mask=mask, prompts=("a dog",)),
+        Example(image=noise_image(1), mask=None, prompts=("a cat", "a bus")),
+    ]
+    _, chosen, batch = draw_many(base, examples, mirror=False)
+
+    texts = [base.tokenizer.decode(ids, skip_special_tokens=True) for ids in batch.input_ids]
+    for picture, text, weight in zip(chosen.tolist(), texts, batch.loss_weight, strict=True):
+        assert text in examples[picture].prompts
+        assert weight[0, 0, 0] == (2 if picture == 0 else 1)
+        assert weight[0, 0, -1] == (0 if picture == 0 else 1)
+
+
+def test_the_mirror_image_has_the_mirrored_mask(base: BaseModel) -> None:
+    mask = Image.linear_gradient("L").resize((64, 64)).rotate(90)
+    example = Example(image=noise_image(0), mask=mask, prompts=("a dog",))
+    pictures, _, _ = draw_many(base, [example], mirror=True)
+
+    plain, mirrored = pictures.loss_weights[0]
+    torch.testing.assert_close(mirrored, plain.flip(-1))
+    means, _ = encode_images(base, [ImageOps.mirror(example.image)])
+    torch.testing.assert_close(pictures.latent_means[0, 1], means[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 1.0])
+def test_a_mask_weighs_one_on_average_however_small_the_subject(share: float) -> None:
+    mask = Image.new("L", (64, 64), 0)
+    ImageDraw.Draw(mask).rectangle((0, 0, 63, round(64 * share) - 1), fill=255)
+    assert loss_weight(mask, 16, 16).mean().item() == pytest.approx(1)
+
+
+def test_an_all_black_mask_counts_as_none() -> None:
+    assert torch.equal(loss_weight(Image.new("L", (64, 64), 0), 16, 16), torch.ones(1, 16, 16))

@@ -1,0 +1,206 @@
+"""The prior service's format: its numbering, its contents, and the picture it gives."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from safetensors import safe_open
+from torch import Tensor
+
+from preprocessing.example import Example
+from tests.conftest import TINY
+from training.base_model import BaseModel
+from training.formats import FormatError, layer_paths, load, read_lora, unload, write_lora
+from training.formats.lora_diffusion import sort_text_encoder_paths, sort_unet_paths
+from training.lora import UNET_TARGETS, LoraPair, TrainedLora
+from training.pivotal import train
+from training.settings import TrainingInputs, translate
+
+ORDER = Path(__file__).parent / "data" / "lora_diffusion_order_sd15.txt"
+
+SD15_UNET = {
+    "sample_size": 64,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+}
+
+
+def recorded_order(part: str) -> list[tuple[str, tuple[int, int]]]:
+    lines = [line.split() for line in ORDER.read_text().splitlines() if line.startswith(f"{part}:")]
+    return [(path, (int(rows), int(columns))) for _, path, rows, columns in lines]
+
+
+def pipeline_of(base: BaseModel) -> StableDiffusionPipeline:
+    """A pipeline of its own, so that loading into it cannot touch the shared base model."""
+    pipeline = StableDiffusionPipeline.from_pretrained(TINY, dtype=torch.float32)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def picture(pipeline: StableDiffusionPipeline, prompt: str) -> Tensor:
+    return pipeline(
+        prompt,
+        num_inference_steps=6,
+        guidance_scale=3.0,
+        width=64,
+        height=64,
+        generator=torch.Generator().manual_seed(1),
+        output_type="pt",
+    ).images
+
+
+@pytest.fixture(scope="module")
+def lora(base: BaseModel) -> TrainedLora:
+    colours = [Image.new("RGB", (64, 64), c) for c in ("crimson", "seagreen", "navy")]
+    examples = [Example(image=i, mask=None, prompts=("a photo of {}",)) for i in colours]
+    inputs = TrainingInputs(
+        resolution=64,
+        max_train_steps_ti=10,
+        max_train_steps_tuning=30,
+        learning_rate_unet=2e-3,
+        learning_rate_text=1e-3,
+        lora_rank=4,
+    )
+    return train(base, examples, translate(inputs), lambda progress: None).lora
+
+
+def test_all_192_layers_of_sd15_get_the_numbers_that_the_old_stack_gave_them() -> None:
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**SD15_UNET)
+    shapes = {name: tuple(p.shape) for name, p in unet.named_parameters()}
+
+    paths = layer_paths(unet, UNET_TARGETS)
+    random.Random(0).shuffle(paths)
+    numbered = [(path, shapes[f"{path}.weight"]) for path in sort_unet_paths(paths)]
+
+    assert numbered == recorded_order("unet")
+    text_paths = [path for path, _ in recorded_order("text_encoder")]
+    shuffled = random.Random(0).sample(text_paths, len(text_paths))
+    assert sort_text_encoder_paths(shuffled) == text_paths
+    assert (len(paths), len(text_paths)) == (144, 48)
+
+
+def test_the_file_holds_what_the_old_reader_asks_for(lora: TrainedLora, tmp_path: Path) -> None:
+    write_lora(lora, tmp_path / "lora.safetensors")
+
+    with safe_open(tmp_path / "lora.safetensors", framework="pt") as file:
+        metadata, names = file.metadata(), set(file.keys())
+        tensors = {name: file.get_tensor(name) for name in names}
+    numbers = [f"unet:{i}" for i in range(63)] + [f"text_encoder:{i}" for i in range(8)]
+    assert names == {f"{n}:{side}" for n in numbers for side in ("up", "down")} | {"<s1>", "<s2>"}
+    # parse_safeloras takes the metadata entry of every tensor's name up to the first colon.
+    assert metadata.keys() == {f"{n}:rank" for n in numbers} | {
+        "unet",
+        "text_encoder",
+        "<s1>",
+        "<s2>",
+    }
+    assert all(metadata[f"{n}:rank"] == "4" for n in numbers)
+    assert metadata["<s1>"] == metadata["<s2>"] == "<embed>"
+    assert set(json.loads(metadata["unet"])) == {"CrossAttention", "Attention", "GEGLU"}
+    assert json.loads(metadata["text_encoder"]) == ["CLIPAttention"]
+    assert tensors["unet:0:up"].dtype == torch.float16
+    assert tensors["<s1>"].dtype == torch.float32
+    assert tensors["<s1>"].shape == (128,)
+    # ff comes fifth: its GEGLU has 8 rows for each of attn1.to_q's.
+    assert len(tensors["unet:4:up"]) == 8 * len(tensors["unet:0:up"])
+
+
+def merge(pipeline: StableDiffusionPipeline, lora: TrainedLora) -> None:
+    """An independent way to apply a LoRA: add up @ down to the weights, append the words' rows."""
+    for part, pairs in (("unet", lora.unet), ("text_encoder", lora.text_encoder)):
+        module = getattr(pipeline, part)
+        for path, pair in pairs.items():
+            own_path = path.removeprefix("text_model.")
+            try:
+                layer = module.get_submodule(path)
+            except AttributeError:
+                layer = module.get_submodule(own_path)
+            layer.weight.data += pair.up @ pair.down
+    pipeline.tokenizer.add_tokens(list(lora.embeddings))
+    table = pipeline.text_encoder.get_input_embeddings()
+    rows = torch.cat([table.weight.data, *(row[None] for row in lora.embeddings.values())])
+    pipeline.text_encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
+
+
+def test_the_written_file_gives_a_diffusers_pipeline_the_trained_models_picture(
+    base: BaseModel, lora: TrainedLora, tmp_path: Path
+) -> None:
+    write_lora(lora, tmp_path / "lora.safetensors")
+    loaded, merged = pipeline_of(base), pipeline_of(base)
+    plain = picture(loaded, "a photo of a dog")
+
+    load(loaded, tmp_path / "lora.safetensors")
+    merge(merged, lora)
+
+    prompt = "a photo of <s1><s2>"
+    trained_picture = picture(merged, prompt)
+    difference = (picture(loaded, prompt) - trained_picture).abs().max()
+    assert difference < 1e-3
+    unload(loaded)
+    assert torch.equal(picture(loaded, "a photo of a dog"), plain)
+    assert (picture(loaded, prompt) - trained_picture).abs().max() > 0.1
+
+
+def test_half_the_scale_is_half_the_update(
+    base: BaseModel, lora: TrainedLora, tmp_path: Path
+) -> None:
+    write_lora(lora, tmp_path / "lora.safetensors")
+    stored = read_lora(tmp_path / "lora.safetensors", pipeline_of(base))
+    halved = TrainedLora(
+        embeddings=stored.embeddings,
+        unet={k: LoraPair(p.down, p.up / 2) for k, p in stored.unet.items()},
+        text_encoder={k: LoraPair(p.down, p.up / 2) for k, p in stored.text_encoder.items()},
+        rank=stored.rank,
+    )
+    loaded, merged = pipeline_of(base), pipeline_of(base)
+    load(loaded, tmp_path / "lora.safetensors", scale=0.5)
+    merge(merged, halved)
+    prompt = "a photo of <s1><s2>"
+    assert (picture(loaded, prompt) - picture(merged, prompt)).abs().max() < 1e-3
+
+
+def test_what_is_read_back_is_what_was_written(
+    base: BaseModel, lora: TrainedLora, tmp_path: Path
+) -> None:
+    write_lora(lora, tmp_path / "lora.safetensors")
+    back = read_lora(tmp_path / "lora.safetensors", pipeline_of(base))
+
+    assert back.rank == lora.rank
+    for token, row in lora.embeddings.items():
+        assert torch.equal(back.embeddings[token], row)
+    for part in ("unet", "text_encoder"):
+        for path, pair in getattr(lora, part).items():
+            assert torch.equal(getattr(back, part)[path].up, pair.up.half().float())
+            assert torch.equal(getattr(back, part)[path].down, pair.down.half().float())
+
+
+def test_a_file_for_another_base_model_is_refused(
+    base: BaseModel, lora: TrainedLora, tmp_path: Path
+) -> None:
+    fewer = TrainedLora(
+        embeddings=lora.embeddings,
+        unet=dict(list(lora.unet.items())[:9]),
+        text_encoder=lora.text_encoder,
+        rank=lora.rank,
+    )
+    write_lora(fewer, tmp_path / "lora.safetensors")
+    with pytest.raises(FormatError, match="has 9 unet layers, the base model 63"):
+        read_lora(tmp_path / "lora.safetensors", pipeline_of(base))
+
+
+def test_a_full_or_read_only_folder_leaves_nothing_behind(
+    lora: TrainedLora, tmp_path: Path
+) -> None:
+    with pytest.raises(OSError, match="missing"):
+        write_lora(lora, tmp_path / "missing" / "lora.safetensors")
+    (tmp_path / "lora.safetensors").mkdir()
+    with pytest.raises(OSError, match=r"lora\.safetensors"):
+        write_lora(lora, tmp_path / "lora.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["lora.safetensors"]
