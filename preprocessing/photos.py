@@ -20,6 +20,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels o
 # Not the dozens of rare formats that Pillow also knows. Phones' multi-picture files open as JPEG.
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "TIFF", "GIF", "JPEG2000")
 _JPEGS = ("JPEG", "MPO")
+_CAMERA_FORMATS = (*_JPEGS, "HEIF")  # here further frames are depth maps and the like
 
 # A JPEG beyond a usual camera's size is decoded at a half, quarter or eighth of its size, but never
 # below this many times the resolution: enough to crop a quarter of the side out of it unenlarged.
@@ -106,14 +107,16 @@ def _decode(data: bytes, resolution: int) -> Photo:
     header_size = image.size
     _check_size(image, resolution)
     remarks = []
-    num_frames = getattr(image, "n_frames", 1)
-    if num_frames > 1 and image.format not in _JPEGS:
-        remarks.append(f"the first of {num_frames} frames or pages")
-    if image.format in _JPEGS and image.width * image.height > _HUGE_PIXELS:
+    # (To count them would mean to read them all.)
+    if getattr(image, "is_animated", False) and image.format not in _CAMERA_FORMATS:
+        remarks.append("only the first of its frames or pages is used")
+    is_huge = image.format in _JPEGS and image.width * image.height > _HUGE_PIXELS
+    if is_huge:
         image.draft(None, _draft_size(image.size, resolution))
     image.load()
     orientation = _read_orientation(image)
-    size = header_size[::-1] if orientation in _QUARTER_TURNS else header_size
+    size = header_size if is_huge else image.size  # a HEIC's header does not know its turn
+    size = size[::-1] if orientation in _QUARTER_TURNS else size
     upright, colour_remarks = _to_srgb(image)
     if orientation in _TRANSPOSE:
         upright = upright.transpose(_TRANSPOSE[orientation])

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 from preprocessing.errors import PhotoError
 from preprocessing.photos import crop_square, read_photo, resize
-from tests.pictures import HEIC, encode, noise
+from tests.pictures import HEIC, HEIC_SIDEWAYS, encode, noise
 
 ALL_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000")
 ORIENTATION = 0x0112
@@ -56,8 +56,9 @@ def test_every_format_is_read(format):
     assert abs(difference).mean() < 6
 
 
-def test_an_iphones_heic_is_read():
-    pixels = pixels_of(HEIC)
+@pytest.mark.parametrize("data", [HEIC, HEIC_SIDEWAYS])
+def test_an_iphones_heic_is_read_upright(data):
+    pixels = pixels_of(data)
     assert pixels.shape == (96, 64, 3)
     assert abs(pixels[10, 10].astype(int) - (200, 60, 60)).max() < 12
     assert abs(pixels[90, 10].astype(int) - (40, 90, 200)).max() < 12
@@ -199,7 +200,7 @@ def test_an_animation_gives_its_first_frame_and_it_is_said(format):
     red, blue = plain((255, 0, 0)), plain((0, 0, 255))
     data = encode(red, format, save_all=True, append_images=[blue])
     assert abs(pixels_of(data)[0, 0].astype(int) - (255, 0, 0)).max() < 4
-    assert remarks_on(data) == ("the first of 2 frames or pages",)
+    assert remarks_on(data) == ("only the first of its frames or pages is used",)
 
 
 def test_a_phones_multi_picture_file_is_a_plain_photo():
