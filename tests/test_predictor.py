@@ -1,0 +1,151 @@
+"""predict.py without the server: names, coercion, and what is left on disk."""
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from predict import COG_PREFIX, Predictor, Request, base_model_folder, make_lora, output_name, whole
+from preprocessing.errors import PictureError
+from training.base_model import BaseModel
+from training.loop import Progress
+from training.settings import SettingsError, TrainingInputs
+
+REPOSITORY = Path(__file__).parent.parent
+SMALL = {"resolution": 64, "max_train_steps_ti": 2, "max_train_steps_tuning": 2, "lora_rank": 2}
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """One picture is enough of an archive for these tests."""
+    path = tmp_path / "tmp1a2b3c4dmy cat.png"
+    Image.new("RGB", (64, 64), "navy").save(path)
+    return path
+
+
+@pytest.fixture
+def predictor(base: BaseModel) -> Predictor:
+    """As after setup(), with the base model that all tests share."""
+    predictor = Predictor()
+    predictor.run_folder = None
+    predictor.base = base
+    return predictor
+
+
+def call(predictor: Predictor, **inputs: object) -> Path:
+    """As the server does: every input is there, by name."""
+    parameters = list(inspect.signature(Predictor.predict).parameters.values())[1:]
+    form: dict[str, Any] = {field.name: field.default.default for field in parameters}
+    path: Path = predictor.predict(**(form | SMALL | inputs))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("archive_name", "expected"),
+    [
+        ("photos.zip", "photos"),
+        ("My Photos (2).ZIP", "My-Photos-2"),
+        ("Fotos für Zoë.zip", "Fotos-fur-Zoe"),
+        ("v1.5-cats.zip", "v1.5-cats"),
+        ("../../etc/passwd", "passwd"),
+        ("写真.zip", "lora"),
+        ("file.zip", "lora"),
+        (".zip", "zip"),
+        ("", "lora"),
+    ],
+)
+def test_the_file_is_named_after_the_zip(archive_name: str, expected: str) -> None:
+    assert output_name(archive_name) == expected
+
+
+@given(st.text())
+def test_every_name_makes_a_plain_download_name(archive_name: str) -> None:
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", output_name(archive_name))
+
+
+@pytest.mark.parametrize("name", ["tmpu5tjlof2my photos.zip", "tmp________my photos.zip"])
+def test_cogs_own_part_of_a_name_is_dropped(name: str) -> None:
+    assert COG_PREFIX.sub("", name) == "my photos.zip"
+
+
+def test_json_writes_whole_numbers_in_two_ways() -> None:
+    assert [whole(5), whole(5.0)] == [5, 5]
+    assert isinstance(whole(5.0), int)
+
+
+@pytest.mark.parametrize("value", [5.5, "5", True, None, float("nan")])
+def test_what_is_no_whole_number_is_refused(predictor: Predictor, value: object) -> None:
+    with pytest.raises(SettingsError, match="lora_rank must be a whole number"):
+        call(predictor, lora_rank=value)
+
+
+@pytest.mark.parametrize("text", ["/etc/hostname", "notaurl", "s3://bucket/photos.zip", ""])
+def test_text_in_place_of_a_file_is_never_opened(predictor: Predictor, text: str) -> None:
+    with pytest.raises(SettingsError, match="neither an uploaded file nor"):
+        call(predictor, instance_data=text)
+
+
+def test_the_base_model_is_the_one_that_base_model_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BASE_MODEL", raising=False)
+    assert base_model_folder() == REPOSITORY / "weights/tiny"
+    monkeypatch.setenv("BASE_MODEL", "weights/stable-diffusion-v1-5")
+    assert base_model_folder() == REPOSITORY / "weights/stable-diffusion-v1-5"
+    monkeypatch.setenv("BASE_MODEL", "/models/mine")
+    assert base_model_folder() == Path("/models/mine")
+
+
+def test_a_file_stays_until_the_next_call_and_no_longer(predictor: Predictor, photo: Path) -> None:
+    first = call(predictor, instance_data=photo)
+    assert first.name == "my-cat.safetensors"
+    assert first.stat().st_size > 10_000
+    assert oct(first.parent.stat().st_mode & 0o777) == "0o700"
+
+    second = call(predictor, instance_data=photo)
+    assert not first.parent.exists()
+
+    with pytest.raises(PictureError):
+        call(predictor, instance_data=None)
+    assert not second.parent.exists()
+    assert predictor.run_folder is None
+
+
+def test_a_run_writes_one_file_and_says_how_long_each_stage_took(
+    base: BaseModel, photo: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    reported: list[Progress] = []
+    request = Request(
+        instance_data=photo,
+        instance_data_urls=None,
+        custom_prompts="a drawing of {}\nan icon of {}",
+        inputs=TrainingInputs(resolution=64, max_train_steps_ti=2, max_train_steps_tuning=2),
+        name="cat",
+    )
+
+    made = make_lora(base, request, folder, reported.append)
+
+    assert list(folder.iterdir()) == [made.path] == [folder / "cat.safetensors"]
+    assert made.prepared.examples[0].prompts == ("a drawing of {}", "an icon of {}")
+    assert list(made.seconds) == ["pictures", "training", "writing"]
+    assert [progress.phase for progress in reported] == ["inversion", "tuning"]
+
+
+def test_a_resolution_that_the_base_model_cannot_do_is_refused_before_pictures_are_read(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    request = Request(
+        instance_data=tmp_path / "missing.zip",
+        instance_data_urls=None,
+        custom_prompts=None,
+        inputs=TrainingInputs(resolution=512),
+        name="cat",
+    )
+
+    with pytest.raises(SettingsError, match="nearest that works is 128"):
+        make_lora(base, request, tmp_path, lambda progress: None)

@@ -1,0 +1,197 @@
+"""script/train, as it is typed: the files it writes, what it says, and its mistakes' sentences."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+from cli.arguments import parse_command
+from cli.train import main
+from training.settings import SettingsError
+
+REPOSITORY = Path(__file__).parent.parent
+PROGRESS = re.compile(
+    r"(inversion|tuning) +\d+/\d+  loss \d\.\d{4}  lr \d\.\de-\d\d  [\d.]+ steps/s  eta \d+m\d\ds"
+)
+
+
+def write_zip(path: Path, colours: tuple[str, ...]) -> Path:
+    """Pictures, and a text that has to be left out."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for colour in colours:
+            image = Image.new("RGB", (80, 64), "white")
+            ImageDraw.Draw(image).ellipse((10, 10, 60, 60), fill=colour)
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
+            archive.writestr(f"{colour}.png", buffer.getvalue())
+        archive.writestr("notes.txt", "no picture")
+    return path
+
+
+def copy_repository(target: Path) -> None:
+    """The sources and the small base model, with the same virtual environment."""
+    ignored = (".*", "__pycache__", "node_modules", "output", "stable-diffusion-*", "build_tiny")
+    shutil.copytree(REPOSITORY, target, ignore=shutil.ignore_patterns(*ignored))
+    (target / ".venv").symlink_to(REPOSITORY / ".venv")
+
+
+def files_in(folder: Path) -> set[str]:
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the command is given; it holds the repository too."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def printed(folder: Path) -> str:
+    """What a short but whole run prints; its files are in `folder`."""
+    write_zip(folder / "discs.zip", ("black", "dimgray", "gray"))
+    write_zip(folder / "others.zip", ("silver", "darkgray"))
+    copy_repository(folder / "repository")
+    before = files_in(folder)
+    typed = (
+        "discs.zip --task object --seed 3 --max_train_steps_ti 8 --max-train-steps-tuning 8"
+        " --evaluate others.zip"
+    )
+    run = subprocess.run(
+        ["repository/script/train", *typed.split()],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert files_in(folder) - before == {
+        "repository/output/discs.safetensors",
+        "repository/output/discs.safetensors.preview.png",
+        "repository/output/discs.safetensors.report.json",
+    }
+    return run.stdout
+
+
+@pytest.mark.slow
+def test_progress_is_a_line_every_now_and_then(printed: str) -> None:
+    lines = [line for line in printed.splitlines() if line.startswith(("inversion ", "tuning "))]
+
+    assert len(lines) >= 2
+    assert all(PROGRESS.fullmatch(line) for line in lines), lines
+
+
+@pytest.mark.slow
+def test_only_three_files_are_written_side_by_side_in_the_output_folder(printed: str) -> None:
+    """That there are no others is seen by the fixture."""
+    written = [line for line in printed.splitlines() if line.startswith("wrote repository/output")]
+
+    assert len(written) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("printed")
+def test_the_preview_is_a_sheet_of_rows(folder: Path) -> None:
+    with Image.open(folder / "repository/output/discs.safetensors.preview.png") as preview:
+        assert preview.width > 1000
+        assert preview.height > 800
+        colours = preview.convert("RGB").getcolors(maxcolors=1_000_000)
+        assert colours is not None
+        assert len(colours) > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("printed")
+def test_the_report_tells_what_was_used_and_gained(folder: Path) -> None:
+    report = json.loads((folder / "repository/output/discs.safetensors.report.json").read_text())
+
+    assert report["inputs"]["seed"] == 3
+    assert report["inputs"]["resolution"] == 64
+    assert [photo["name"] for photo in report["pictures"]["used"]] == [
+        "black.png",
+        "dimgray.png",
+        "gray.png",
+    ]
+    assert [photo["name"] for photo in report["pictures"]["skipped"]] == ["notes.txt"]
+    assert report["pictures"]["skipped"][0]["reason"]
+    assert report["effective"]["inversion"]["num_updates"] == 4
+    assert report["seconds"].keys() >= {"loading", "pictures", "training", "writing", "comparing"}
+    assert report["phases"]["inversion"]["num_steps"] == 8
+    assert len(report["phases"]["tuning"]["losses"]) == 8
+    assert report["phases"]["tuning"]["steps_per_second"] > 0
+    assert report["peak_memory_bytes"]["process"] > 100_000_000
+    loss = report["denoising_loss"]
+    assert loss["measured_on"] == "others.zip, never trained on"
+    assert loss["num_pictures"] == 2
+    assert len(loss["before"]["by_draw"]) == len(loss["after"]["by_draw"]) >= 3
+    assert loss["before"]["mean"] != loss["after"]["mean"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("missing.zip", "no file 'missing.zip'"),
+        ("text.zip", "zip"),
+        ("discs.zip --evaluate text.zip", "zip"),
+        ("discs.zip --evaluate missing.zip", "no file 'missing.zip'"),
+        ("discs.zip --task car", "invalid choice: 'car'"),
+        ("discs.zip --resolution 500", "nearest that works is 128"),
+        ("discs.zip --lora_rank many", "invalid int value: 'many'"),
+        ("discs.zip --learning_rate_ti 2", "learning_rate_ti must be a number from 0 to 1"),
+        ("discs.zip --strength 2", "--strength"),
+        ("discs.zip --out lora.pt", ".safetensors"),
+        ("discs.zip --base nowhere", "script/download-weights"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(
+    typed: str,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_zip(tmp_path / "discs.zip", ("black",))
+    (tmp_path / "text.zip").write_text("no zip at all")
+    monkeypatch.chdir(tmp_path)
+
+    status = main(typed.split())
+
+    assert status == 1
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert told.count("\n") == 1
+    assert "Traceback" not in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["discs.zip", "text.zip"]
+
+
+def test_without_a_zip_the_first_example_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    command = parse_command([])
+
+    assert command.archive is not None
+    assert command.archive.parent == Path("examples")
+    assert command.out == Path("output") / f"{command.archive.stem}.safetensors"
+
+
+def test_every_input_of_the_form_can_be_typed_in_two_ways(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "discs.zip", ("black",))
+
+    with_dashes = parse_command([str(archive), "--learning-rate-ti", "1e-3"])
+    with_underscores = parse_command([str(archive), "--learning_rate_ti", "1e-3"])
+
+    assert with_dashes == with_underscores
+    assert with_dashes.inputs == {"learning_rate_ti": 1e-3}
+
+
+def test_a_name_that_cannot_be_meant_is_refused() -> None:
+    with pytest.raises(SettingsError, match="There is no file"):
+        parse_command(["no-such.zip"])
