@@ -1,5 +1,6 @@
 """A file that was sent -> the files in it, one at a time. Nothing is ever extracted by name."""
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -87,14 +88,14 @@ def _single_picture(source: BinaryIO, head: bytes, num_bytes: int, label: str) -
 def _read_zip(source: BinaryIO, num_bytes: int) -> Iterator[File]:
     try:
         archive = zipfile.ZipFile(_BoundedReads(source))
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
         if isinstance(error, ArchiveError):
             raise
         raise ArchiveError(f"the zip is {_DAMAGED}.") from error
     with archive:
         infos = archive.infolist()
         _refuse_bombs(infos, num_bytes)
-        entries = [(_clean_name(info.filename), info) for info in infos if not info.is_dir()]
+        entries = [(_clean_name(info.filename), info) for info in infos if not _is_folder(info)]
         entries = [(name, info) for name, info in entries if not _is_litter(name)]
         if not entries:
             raise ArchiveError("the zip holds no files. Put 3 to 100 pictures into it.")
@@ -136,6 +137,10 @@ def _clean_name(name: str) -> str:
     return "/".join(
         part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")
     )
+
+
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    return info.filename.endswith(("/", "\\"))
 
 
 def _is_litter(name: str) -> bool:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import BinaryIO
+from urllib.parse import urljoin
 
 import requests
-from requests_hardened import Config, HTTPSession
 from requests_hardened.ip_filter import InvalidIPAddress
+from requests_hardened.ip_filter_adapter import IPFilterAdapter
 from urllib3.exceptions import HTTPError
 
 from preprocessing.archive import File, read_files
@@ -138,7 +139,7 @@ def _fetch(url: str, *, policy: DownloadPolicy, last_second: float) -> BinaryIO:
     last_second = min(last_second, time.monotonic() + policy.file_seconds)
     with _open_session(policy) as session:
         try:
-            with _ask(session, link, policy, last_second) as response:
+            with _follow(session, link, policy, last_second) as response:
                 return _save(response, last_second)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             if isinstance(error, DownloadError):
@@ -147,31 +148,48 @@ def _fetch(url: str, *, policy: DownloadPolicy, last_second: float) -> BinaryIO:
             raise DownloadError(reason) from error
 
 
-def _open_session(policy: DownloadPolicy) -> HTTPSession:
-    """Every address, also one redirected to, is looked up once, checked, and that one is asked."""
-    session = HTTPSession(
-        Config(
-            ip_filter_enable=True,
-            ip_filter_allow_loopback_ips=policy.allow_loopback,
-            never_redirect=False,
-            default_timeout=(policy.connect_seconds, policy.read_seconds),
-            user_agent_override=_USER_AGENT,
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: requests would read whatever comes with a redirect, however much it is."""
+
+
+def _open_session(policy: DownloadPolicy) -> requests.Session:
+    """A session that looks a host up once, checks the address found, and asks that very one."""
+    session = _Session()
+    for scheme in ("http", "https"):
+        adapter = IPFilterAdapter(
+            is_https_proto=scheme == "https", allow_loopback=policy.allow_loopback
         )
-    )
+        session.mount(f"{scheme}://", adapter)
     session.trust_env = False  # a proxy would do the looking up
-    session.max_redirects = policy.max_redirects
+    session.headers["User-Agent"] = _USER_AGENT
     session.headers["Accept-Encoding"] = "identity"  # what is unpacked here cannot be bounded
     return session
 
 
+def _follow(
+    session: requests.Session, link: str, policy: DownloadPolicy, last_second: float
+) -> requests.Response:
+    """The answer at the end of all redirects. Raises: DownloadError, RequestException."""
+    for _ in range(policy.max_redirects + 1):
+        response = _ask(session, link, policy, last_second)
+        if not response.is_redirect:
+            return response
+        response.close()
+        target = response.headers["Location"].encode("latin-1")  # http's; sent as UTF-8 by most
+        link = urljoin(link, target.decode("utf-8", errors="replace"))
+    raise requests.TooManyRedirects
+
+
 def _ask(
-    session: HTTPSession, link: str, policy: DownloadPolicy, last_second: float
+    session: requests.Session, link: str, policy: DownloadPolicy, last_second: float
 ) -> requests.Response:
     """The first answer that is not "try again". Raises: DownloadError, RequestException."""
+    timeout = (policy.connect_seconds, policy.read_seconds)
     for attempt in range(1, policy.num_tries + 1):
         _require_time(last_second)
         try:
-            response: requests.Response = session.get(link, stream=True)
+            response = session.get(link, stream=True, timeout=timeout)
             if response.status_code not in _TRY_AGAIN or attempt == policy.num_tries:
                 return response
             response.close()

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 # accepted takes 400 MB, and as much again while its colours are converted.
 _NUM_THREADS = 2
 _MAX_POSITIONS_IN_LOG = 20
+_MAX_REASONS_IN_MESSAGE = 5
 _SMALLEST_GOOD_SET = 3
 
 
@@ -205,10 +206,15 @@ def _log(outcomes: tuple[_Outcome, ...]) -> None:
 
 def _nothing_usable(outcomes: tuple[_Outcome, ...]) -> str:
     by_reason = _by_reason(outcome.report for outcome in outcomes)
-    found = "; ".join(f"{len(positions)} x {reason}" for reason, positions in by_reason.items())
+    reasons = [
+        f"{len(positions)} x {reason.rstrip('.')}." for reason, positions in by_reason.items()
+    ]
+    num_others = len(reasons) - _MAX_REASONS_IN_MESSAGE
+    others = (f"And {num_others} other reasons.",) if num_others > 0 else ()
+    found = " ".join((*reasons[:_MAX_REASONS_IN_MESSAGE], *others))
     return (
-        f"No usable pictures among the {len(outcomes)} files that were found: {found}"
-        " Send 3 to 100 pictures as JPEG, PNG, WebP, AVIF, HEIC, BMP, TIFF, GIF or JPEG 2000."
+        f"No usable pictures; found: {found} Send 3 to 100 pictures as JPEG, PNG, WebP, AVIF, HEIC,"
+        " BMP, TIFF, GIF or JPEG 2000."
     )
 
 

@@ -8,6 +8,7 @@ from preprocessing.errors import DownloadError
 _GOOGLE_DRIVE = ("drive.google.com", "docs.google.com")
 _DROPBOX = ("dropbox.com", "www.dropbox.com")
 _GITHUB = ("github.com", "www.github.com")
+_MAX_HOST_CHARACTERS = 253  # RFC 1035
 
 
 def direct_link(url: str) -> str:
@@ -30,7 +31,7 @@ def direct_link(url: str) -> str:
 def host_of(url: str) -> str:
     """The host alone: the rest of an address may hold what gives access. "" if it has none."""
     try:
-        return urlsplit(url).hostname or ""
+        return (urlsplit(url).hostname or "")[:_MAX_HOST_CHARACTERS]
     except ValueError:
         return ""
 
@@ -41,7 +42,12 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
     except ValueError as error:
         raise DownloadError(f"no web address. {advice}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", url):
+    is_web_address = (
+        parts.scheme in ("http", "https")
+        and 0 < len(parts.hostname or "") <= _MAX_HOST_CHARACTERS
+        and not re.search(r"\s", url)
+    )
+    if not is_web_address:
         raise DownloadError(f"no web address. {advice}")
     return parts
 

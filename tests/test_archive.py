@@ -105,6 +105,10 @@ def test_names_in_another_alphabet_do_no_harm():
     assert file.data == photo()
 
 
+def test_a_file_without_a_name_does_no_harm():
+    assert names_in(zip_of(("", photo()), ("1.jpg", photo()))) == ["1.jpg"]
+
+
 def test_a_file_behind_a_password_is_skipped_with_the_reason():
     data = patch(zip_of(("1.jpg", photo())), b"PK\1\2", 8, b"\1\0")
     assert "password" in problem_with(data)
