@@ -65,7 +65,7 @@ def read_files(source: BinaryIO, label: str) -> Iterator[File]:
             " Twenty good pictures are plenty: send fewer, or smaller ones."
         )
     if picture_kind(head):
-        yield _single_picture(source, head, num_bytes, label)
+        yield _single_picture(source, num_bytes, label)
     elif zipfile.is_zipfile(source):
         yield from _read_zip(source, num_bytes)
     else:
@@ -79,18 +79,19 @@ def _not_a_zip(head: bytes) -> str:
     return f"neither a zip nor a picture but {noun}. {advice}"
 
 
-def _single_picture(source: BinaryIO, head: bytes, num_bytes: int, label: str) -> File:
+def _single_picture(source: BinaryIO, num_bytes: int, label: str) -> File:
     problem = _too_large(num_bytes)
-    data = b"" if problem else head + source.read()
+    source.seek(0)
+    data = b"" if problem else source.read()
     return File(name=label, data=data, problem=problem, is_picture=True)
 
 
 def _read_zip(source: BinaryIO, num_bytes: int) -> Iterator[File]:
     try:
         archive = zipfile.ZipFile(_BoundedReads(source))
+    except ArchiveError:
+        raise
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
-        if isinstance(error, ArchiveError):
-            raise
         raise ArchiveError(f"the zip is {_DAMAGED}.") from error
     with archive:
         infos = archive.infolist()

@@ -141,9 +141,9 @@ def _fetch(url: str, *, policy: DownloadPolicy, last_second: float) -> BinaryIO:
         try:
             with _follow(session, link, policy, last_second) as response:
                 return _save(response, last_second)
+        except DownloadError:
+            raise
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            if isinstance(error, DownloadError):
-                raise
             reason = next(reason for kind, reason in _REASONS if isinstance(error, kind))
             raise DownloadError(reason) from error
 

@@ -105,6 +105,33 @@ def test_names_in_another_alphabet_do_no_harm():
     assert file.data == photo()
 
 
+@pytest.mark.parametrize("preface", [b"MZ" + bytes(1000), b"#!/bin/sh\n"])
+def test_a_zip_that_unpacks_itself_is_read_like_any_other(preface):
+    assert names_in(preface + zip_of(("1.jpg", photo()), ("2.jpg", photo()))) == ["1.jpg", "2.jpg"]
+
+
+def test_a_zip_for_huge_files_and_one_with_a_comment_are_read():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.comment = b"from Lisbon"
+        with archive.open("1.jpg", "w", force_zip64=True) as entry:
+            entry.write(photo())
+    (file,) = files_in(buffer.getvalue())
+    assert file.data == photo()
+
+
+def test_a_zip_that_was_written_as_a_stream_is_read():
+    class Stream(io.BytesIO):
+        def seekable(self):
+            return False
+
+    stream = Stream()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("1.jpg", photo(1))
+        archive.writestr("2.jpg", photo(2))
+    assert [file.data for file in files_in(stream.getvalue())] == [photo(1), photo(2)]
+
+
 def test_a_file_without_a_name_does_no_harm():
     assert names_in(zip_of(("", photo()), ("1.jpg", photo()))) == ["1.jpg"]
 
