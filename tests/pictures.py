@@ -2,12 +2,14 @@
 
 import base64
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 # 64 x 96 pixels, red above blue; made with pillow-heif, since what reads HEIC here cannot write it.
 HEIC = base64.b64decode(
@@ -67,3 +69,27 @@ def write(folder: Path, data: bytes, name: str = "instance_data.zip") -> Path:
 def write_photos(folder: Path, seeds: Iterable[int]) -> Path:
     """A zip of photos 0.jpg, 1.jpg and so on, in `folder`."""
     return write(folder, zip_of(*((f"{seed}.jpg", photo(seed)) for seed in seeds)))
+
+
+def display_p3() -> bytes:
+    """A profile with Display P3's primaries: sRGB's own, with the three columns replaced."""
+    columns = {
+        b"rXYZ": (0.51512, 0.24120, -0.00105),
+        b"gXYZ": (0.29198, 0.69225, 0.04189),
+        b"bXYZ": (0.15710, 0.06657, 0.78407),
+    }
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for number in range(struct.unpack(">I", profile[128:132])[0]):
+        tag, start, _ = struct.unpack(">4sII", profile[132 + 12 * number :][:12])
+        if tag in columns:
+            values = struct.pack(">3i", *(round(65536 * value) for value in columns[tag]))
+            profile = profile[: start + 8] + values + profile[start + 20 :]
+    # so that its description does not say that it is sRGB
+    return profile.replace("sRGB".encode("utf-16-be"), "Show".encode("utf-16-be"))
+
+
+def claim_size(width: int, height: int) -> bytes:
+    """A PNG whose header promises more pixels than it brings."""
+    png = encode(noise(9, 9))
+    header = b"IHDR" + struct.pack(">2I", width, height) + png[24:29]
+    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]

@@ -2,9 +2,7 @@
 
 import contextlib
 import io
-import struct
 import warnings
-import zlib
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 from preprocessing.errors import PhotoError
 from preprocessing.photos import crop_square, read_photo, resize
-from tests.pictures import HEIC, HEIC_SIDEWAYS, encode, noise
+from tests.pictures import HEIC, HEIC_SIDEWAYS, claim_size, display_p3, encode, noise
 
 ALL_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000")
 ORIENTATION = 0x0112
@@ -88,23 +86,6 @@ def test_broken_exif_does_not_lose_the_photo(exif):
 
 def test_an_orientation_that_does_not_exist_is_ignored():
     assert read_photo(with_orientation(99, "PNG"), 64).size == (80, 64)
-
-
-def display_p3() -> bytes:
-    """A profile with Display P3's primaries: sRGB's own, with the three columns replaced."""
-    columns = {
-        b"rXYZ": (0.51512, 0.24120, -0.00105),
-        b"gXYZ": (0.29198, 0.69225, 0.04189),
-        b"bXYZ": (0.15710, 0.06657, 0.78407),
-    }
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for number in range(struct.unpack(">I", profile[128:132])[0]):
-        tag, start, _ = struct.unpack(">4sII", profile[132 + 12 * number :][:12])
-        if tag in columns:
-            values = struct.pack(">3i", *(round(65536 * value) for value in columns[tag]))
-            profile = profile[: start + 8] + values + profile[start + 20 :]
-    # so that its description does not say that it is sRGB
-    return profile.replace("sRGB".encode("utf-16-be"), "Show".encode("utf-16-be"))
 
 
 SRGB_OF_P3_200_60_60 = (217.5, 41.7, 52.3)  # by the matrices of the two standards
@@ -238,13 +219,6 @@ def test_a_photo_with_random_damage_is_used_or_refused(data):
         broken[where] = random.integers(0, 256, num_changes)
         with contextlib.suppress(PhotoError):
             assert read_photo(broken.tobytes(), 64).image.mode == "RGB"
-
-
-def claim_size(width: int, height: int) -> bytes:
-    """A PNG whose header promises more pixels than it brings."""
-    png = encode(plain(0))
-    header = b"IHDR" + struct.pack(">2I", width, height) + png[24:29]
-    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
 
 
 @pytest.mark.parametrize(("width", "height"), [(10_001, 10_000), (2**31 - 1, 2**31 - 1)])
