@@ -10,7 +10,6 @@ def test_the_defaults_mean_what_they_meant_to_the_prior_service() -> None:
     assert settings.inversion.num_updates == 350
     assert settings.inversion.batch_size == 2
     assert settings.inversion.learning_rate == pytest.approx(1e-3)
-    assert settings.inversion.target_norm == 0.4
     assert settings.tuning.num_updates == 700
     assert settings.tuning.batch_size == 1
     assert settings.tuning.unet_learning_rate == pytest.approx(4e-4)

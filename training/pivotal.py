@@ -106,7 +106,7 @@ def inversion_phase(
         max_timestep=base.noise_scheduler.config.num_train_timesteps,
         advice="learning_rate_ti",
         # A tenth of the way at the default rate: the prior service's clip_ti_decay.
-        project=lambda lr: embedding.pull_norms(inversion.target_norm, min(1.0, 100 * lr)),
+        project=lambda lr: embedding.pull_norms(base.card.placeholder_norm, min(1.0, 100 * lr)),
     )
 
 

@@ -66,7 +66,6 @@ class InversionSettings:
     num_updates: int
     learning_rate: float
     batch_size: int = INVERSION_BATCH_SIZE
-    target_norm: float = 0.4  # the L2 norm that the prior service pulled toward; CLIP's rows: 0.385
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,7 @@ MODELS = {
         card={
             "name": "stable-diffusion-v1-5",
             "resolution": {"native": 512, "smallest": 256, "largest": 1024, "step": 8},
+            "placeholder_norm": 0.4,  # the prior service's; CLIP's own words: 0.385 on average
             "recommended": {},  # the form's defaults were chosen for it
         },
     ),
