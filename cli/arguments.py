@@ -15,6 +15,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 EXAMPLES = REPOSITORY / "examples"
 OUTPUT = REPOSITORY / "output"
 TEXT_INPUTS = ("instance_data_urls", "custom_prompts")
+METAVARS = {int: "N", float: "RATE", str: "TEXT"}
 CHOICES = {"task": get_args(Task), "lr_scheduler": get_args(LrScheduler)}
 
 
@@ -87,7 +88,9 @@ def build_parser() -> Parser:
         epilog="What is not given here is what the base model recommends, or else the form's.",
     )
     parser.add_argument("zip", nargs="?", type=Path, help="pictures; default: the first example")
-    parser.add_argument("--out", type=Path, help="default: output/<name of the zip>.safetensors")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: output/<name of the zip>.safetensors"
+    )
     parser.add_argument("--evaluate", type=Path, metavar="ZIP", help="other pictures to measure on")
     parser.add_argument("--base", type=Path, metavar="DIR", help="another base model")
     form = signature(Predictor.predict).parameters
@@ -98,6 +101,7 @@ def build_parser() -> Parser:
             dest=name,
             type=types.get(name, str),
             choices=CHOICES.get(name),
+            metavar=None if name in CHOICES else METAVARS[types.get(name, str)],
             help=form[name].default.description.replace("%", "%%"),
         )
     return parser

@@ -40,7 +40,7 @@ class CogServer:
         return self._until_free("PUT", f"/predictions/{name}", {"input": inputs})
 
     def logs(self, name: str) -> str:
-        """What a running prediction has said so far."""
+        """What a prediction has said so far. It must be running: otherwise this starts another."""
         answer = requests.put(
             f"{self.url}/predictions/{name}", json={"input": {}}, timeout=ANSWER_SECONDS
         )

@@ -199,6 +199,7 @@ def test_a_cancelled_run_stops_and_the_next_is_as_if_it_had_never_been(
         cancelled = pool.submit(
             server.predict_as, "long-run", **{**inputs, "max_train_steps_tuning": 20_000}
         )
+        server.wait_until("BUSY")
         wait_for(lambda: "tuning" in server.logs("long-run"), seconds=60)
         server.cancel("long-run")
 

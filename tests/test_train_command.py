@@ -182,6 +182,17 @@ def test_without_a_zip_the_first_example_is_taken(monkeypatch: pytest.MonkeyPatc
     assert command.out == Path("output") / f"{command.archive.stem}.safetensors"
 
 
+def test_an_example_brings_its_task_and_the_pictures_to_measure_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    command = parse_command(["examples/mono-style.zip"])
+
+    assert command.inputs == {"task": "style"}
+    assert command.evaluate == Path("examples/mono-style-heldout.zip")
+    assert parse_command(["examples/mono-style.zip", "--task", "object"]).inputs["task"] == "object"
+
+
 def test_every_input_of_the_form_can_be_typed_in_two_ways(tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "discs.zip", ("black",))
 
