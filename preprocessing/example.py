@@ -11,8 +11,8 @@ class Example:
 
     Attributes:
         image: RGB, square, `resolution` pixels a side.
-        mask: mode L, same size, white where the subject is; None gives the whole image equal weight.
-        prompts: at least one, each with `{}` where the placeholder tokens go; one is drawn per step.
+        mask: mode L, same size, white where the subject is; None: every pixel counts the same.
+        prompts: at least one, each with `{}` for the placeholder tokens; one is drawn per step.
     """
 
     image: Image.Image

@@ -6,6 +6,7 @@ import tarfile
 import tracemalloc
 import warnings
 import zipfile
+from typing import Literal
 
 import pytest
 
@@ -175,7 +176,7 @@ def test_a_single_picture_is_a_set_of_one(picture):
     assert file == File(name="holiday.zip", data=picture, problem="", is_picture=True)
 
 
-def tar_of(mode: str) -> bytes:
+def tar_of(mode: Literal["w", "w:gz"]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as archive:
         archive.addfile(tarfile.TarInfo("1.jpg"), io.BytesIO())

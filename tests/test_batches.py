@@ -48,7 +48,7 @@ def test_latents_are_those_of_the_vae_whatever_the_batch(base: BaseModel) -> Non
     assert means.shape == (6, 4, 16, 16)  # 64 pixels, a VAE factor of 4
 
 
-def draw_many(base: BaseModel, examples: list[Example], mirror: bool, num: int = 200):  # type: ignore[no-untyped-def]
+def draw_many(base: BaseModel, examples: list[Example], mirror: bool, num: int = 200):
     pictures = encode_pictures(
         base, examples, lambda prompts: tokenize(base.tokenizer, prompts), mirror=mirror
     )

@@ -4,6 +4,7 @@ from torch import nn
 
 from training.base_model import BaseModel, BaseModelError
 from training.placeholders import PlaceholderEmbedding, new_words, tokenize
+from training.settings import SettingsError
 
 TOKENS = ("<s1>", "<s2>")
 
@@ -66,7 +67,7 @@ def test_words_other_than_the_placeholders_keep_their_meaning(base: BaseModel) -
     before = base.text_encoder(ids).last_hidden_state
 
     with new_words(base, TOKENS, generator()) as words:
-        assert torch.equal(words.tokenize(("a photo of a dog", "")), ids)
+        assert torch.equal(tokenize(words.tokenizer, ("a photo of a dog", "")), ids)
         during = base.text_encoder(ids).last_hidden_state
 
     assert torch.equal(during, before)
@@ -88,3 +89,12 @@ def test_a_word_that_the_base_model_knows_cannot_be_a_placeholder(base: BaseMode
         new_words(base, ("dog</w>",), generator()),
     ):
         pass
+
+
+def test_a_prompt_whose_placeholder_would_be_cut_off_is_refused(base: BaseModel) -> None:
+    long = "a very " * 50 + "long photo of {}"
+    with (
+        new_words(base, TOKENS, generator()) as words,
+        pytest.raises(SettingsError, match=r"In 1 of 2 prompts \{\} stands after the 75 tokens"),
+    ):
+        words.tokenize((long, "a photo of {}"))

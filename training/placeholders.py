@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from training.base_model import BaseModel, BaseModelError
+from training.settings import SettingsError
 
 INITIAL_STD = 0.017  # the prior service's; the spread of CLIP's own token embeddings is 0.014
 
@@ -57,8 +58,20 @@ class Placeholders:
         return "".join(self.tokens)
 
     def tokenize(self, prompts: tuple[str, ...]) -> Tensor:
-        """Prompts with `{}` for the placeholders -> (len(prompts), 77) ids, on the CPU."""
-        return tokenize(self.tokenizer, tuple(p.replace("{}", self.text) for p in prompts))
+        """Prompts with `{}` for the placeholders -> (len(prompts), 77) ids, on the CPU.
+
+        Raises: SettingsError, when a prompt is so long that the placeholders would be cut off.
+        """
+        ids = tokenize(self.tokenizer, tuple(p.replace("{}", self.text) for p in prompts))
+        num_found = (ids >= self.embedding.table.num_embeddings).sum(dim=1)
+        too_long = (num_found < len(self.tokens)).nonzero().flatten().tolist()
+        if too_long:
+            raise SettingsError(
+                f"In {len(too_long)} of {len(prompts)} prompts {{}} stands after the"
+                f" {self.tokenizer.model_max_length - 2} tokens that the text encoder reads, so"
+                " nothing would be learned from them. Put {} near the beginning."
+            )
+        return ids
 
 
 def tokenize(tokenizer: CLIPTokenizer, prompts: tuple[str, ...]) -> Tensor:
