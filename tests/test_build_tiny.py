@@ -94,6 +94,11 @@ def test_the_embedded_weights_are_small_and_in_half_precision() -> None:
             assert {tensors.get_slice(key).get_dtype() for key in tensors.keys()} == {"F16"}  # noqa: SIM118
 
 
+def test_the_embedded_configuration_names_no_folder_of_the_machine_that_made_it() -> None:
+    for path in TINY.glob("*/*config.json"):
+        assert "_name_or_path" not in path.read_text(encoding="utf-8"), path
+
+
 def test_a_new_placeholder_becomes_one_token(pipeline: StableDiffusionPipeline) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(TINY / "tokenizer", local_files_only=True)
     known = len(tokenizer)

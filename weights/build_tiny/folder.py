@@ -60,15 +60,22 @@ def assemble(work: Path, step: int) -> StableDiffusionPipeline:
     )
 
 
+def edit_json(path: Path, changes: dict[str, str | None]) -> None:
+    """Set entries of a JSON object in a file; None removes one."""
+    entries = json.loads(path.read_text(encoding="utf-8")) | changes
+    kept = {key: entry for key, entry in entries.items() if key not in changes or entry is not None}
+    path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
 def write_folder(work: Path, step: int) -> Path:
     """work/tiny: fp16 safetensors, tokenizer files old and new, training.json."""
     folder = work / "tiny"
     pipeline = assemble(work, step).to(dtype=torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
     # Otherwise transformers loads half precision unasked, and diffusers loads float32.
-    config_path = folder / "text_encoder" / "config.json"
-    config = json.loads(config_path.read_text(encoding="utf-8")) | {"dtype": "float32"}
-    config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    edit_json(folder / "text_encoder" / "config.json", {"dtype": "float32"})
+    # diffusers notes where on this machine a part was loaded from.
+    edit_json(folder / "vae" / "config.json", {"_name_or_path": None})
     # transformers 5 writes tokenizer.json alone; other readers of CLIP vocabularies want these two.
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(work / "tokenizer" / name, folder / "tokenizer" / name)

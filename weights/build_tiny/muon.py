@@ -1,9 +1,9 @@
 """Muon: momentum whose update is made orthogonal, layer by layer.
 
 Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". In probes of 100
-steps on the autoencoder it came out about 2 dB above AdamW, at the best of a few rates each, one
-seed. `torch.optim.Muon` takes matrices only, no convolution kernels, and works in bfloat16, which
-a CPU without such hardware does slowly.
+steps on the autoencoder it came out about 2 dB above AdamW, at the best of a few rates each: one
+seed and not all else equal, so a hint and no proof. `torch.optim.Muon` takes matrices only, no
+convolution kernels, and works in bfloat16, which a CPU without such hardware does slowly.
 """
 
 from collections.abc import Callable, Iterable

@@ -21,46 +21,23 @@ logger = logging.getLogger(__name__)
 
 NUM_MEASURED = 48
 COMMON = (
-    *(
-        "dog",
-        "cat",
-        "apple",
-        "car",
-        "house",
-        "tree",
-        "heart",
-        "star",
-        "sun",
-        "banana",
-        "fish",
-        "bird",
-    ),
-    *("strawberry", "tiger", "panda", "frog", "mushroom", "rainbow", "lemon", "pizza", "umbrella"),
-    *("basketball", "airplane", "flower"),
+    *("dog", "cat", "apple", "car", "house", "tree", "heart", "star"),
+    *("sun", "banana", "fish", "bird", "strawberry", "tiger", "panda", "frog"),
+    *("mushroom", "rainbow", "lemon", "pizza", "umbrella", "basketball", "airplane", "rose"),
 )
 STYLE_CONCEPTS = (
     *("dog-face", "cat-face", "red-apple", "house", "automobile", "star", "tulip", "fish"),
     *("pizza", "owl", "rocket", "crown"),
 )
-# Pairs that are in no caption, or in none of that style.
+# Twelve pairs that no caption has; styles; plain words; two things at once, and hardly anything.
 COMBINATIONS = (
     *("a blue house", "a green star", "a purple apple", "a red frog", "a blue tree", "a pink car"),
-    *(
-        "a red apple on a blue background",
-        "a cat on a pink background",
-        "a star on a black background",
-    ),
-    *(
-        "a dog on a green background",
-        "a heart on a yellow background",
-        "a fish on an orange background",
-    ),
-    *(
-        "a dog in the style of twemoji",
-        "a dog in the style of glossy",
-        "a tree in the style of firefox",
-    ),
-    *("a painting of a cat", "a rendering of a banana", "an illustration of a rose"),
+    *("a red apple on a blue background", "a cat on a pink background"),
+    *("a star on a black background", "a dog on a green background"),
+    *("a heart on a yellow background", "a fish on an orange background"),
+    *("a dog in the style of twemoji", "a dog in the style of glossy"),
+    *("a tree in the style of firefox", "a painting of a cat"),
+    *("a rendering of a banana", "an illustration of a rose"),
     *("a cat and a dog", "an apple and a banana", "a person", "a fruit", "an animal", ""),
 )
 
