@@ -113,10 +113,14 @@ def run(base: BaseModel, case: Case, inputs: TrainingInputs, sheet: Path) -> Res
         after = look(base, pipeline, case, evaluated, unrelated, words=WORDS)
         unload(pipeline)
     write_sheet(sheet, case, made, before, after)
+    return compare_looks(case, inputs.seed, made, before, after)
+
+
+def compare_looks(case: Case, seed: int, made: MadeLora, before: Look, after: Look) -> Result:
     references = [example.image for example in made.prepared.examples]
     return Result(
         case=case.name,
-        seed=inputs.seed,
+        seed=seed,
         seconds=round(made.seconds["training"], 1),
         loss=(statistics.mean(before.loss), statistics.mean(after.loss)),
         loss_by_draw=(before.loss, after.loss),
@@ -231,6 +235,7 @@ def table(results: Sequence[Result]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base", type=Path, default=REPOSITORY / "weights" / "tiny")
+    parser.add_argument("--case", choices=[case.name for case in CASES], help="default: all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "output" / "learning")
     arguments = parser.parse_args()
@@ -239,7 +244,7 @@ def main() -> None:
     base = load_base_model(arguments.base, pick_compute())
     results: list[Result] = []
     for case in CASES:
-        for seed in range(arguments.seeds):
+        for seed in range(arguments.seeds if arguments.case in (None, case.name) else 0):
             inputs = TrainingInputs(**base.card.recommended | {"task": case.task, "seed": seed})  # type: ignore[arg-type]
             sheet = arguments.out / f"{case.name}-{seed}.png"
             results.append(run(base, case, inputs, sheet))
@@ -247,13 +252,14 @@ def main() -> None:
             sys.stdout.flush()
     sys.stdout.write(f"\n{table(results)}\n")
     report = {
-        "command": f"python -m benchmarks.learning --seeds {arguments.seeds}",
+        "command": f"python -m benchmarks.learning {' '.join(sys.argv[1:])}".strip(),
         "base_model": base.card.name,
         "machine": describe_machine(base),
         "inputs": base.card.recommended,
         "results": [asdict(result) for result in results],
     }
-    (arguments.out / "learning.json").write_text(json.dumps(report, indent=2) + "\n")
+    name = f"learning-{arguments.case or 'all'}.json"
+    (arguments.out / name).write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def build_parser() -> Parser:
 
 
 def first_example() -> Path:
-    names = sorted(read_examples()) or sorted(path.name for path in EXAMPLES.glob("*.zip"))
+    names = list(read_examples()) or sorted(path.name for path in EXAMPLES.glob("*.zip"))
     if not names:
         raise SettingsError("There is no zip in examples/. Name one: script/train my-pictures.zip")
     return near(EXAMPLES / names[0])

@@ -15,6 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from weights.build_tiny.captions import draw_caption, fixed_caption, with_article
 from weights.build_tiny.checkpoints import load_checkpoint, save_checkpoint
+from weights.build_tiny.folder import TRAINING_FACTS
 from weights.build_tiny.latents import group_of
 from weights.build_tiny.muon import orthogonalize
 from weights.build_tiny.pictures import PictureName, halve, place_on
@@ -242,3 +243,8 @@ def picture_name(file_name: str) -> PictureName:
     stem = Path(file_name).stem
     style = next(s.style for s in reversed(ICON_SETS) if stem.endswith(f"-{s.style}"))
     return PictureName(style=style, concept=stem.removesuffix(f"-{style}"))
+
+
+def test_the_committed_settings_are_those_that_the_recipe_writes() -> None:
+    written = json.loads((TINY / "training.json").read_text(encoding="utf-8"))
+    assert written == TRAINING_FACTS

@@ -14,8 +14,9 @@ from preprocessing.example import Example
 from tests.conftest import REPOSITORY
 from training.base_model import BaseModel
 from training.formats import write_lora
-from training.loop import Progress, TrainingDivergedError
-from training.pivotal import Trained, train
+from training.loop import Progress, TrainingDivergedError, draw_timesteps
+from training.pivotal import Trained, inversion_phase, train, tuning_phase
+from training.placeholders import new_words
 from training.settings import TrainingSettings
 
 Settings = Callable[..., TrainingSettings]
@@ -159,6 +160,19 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_what_to_lower(
     after = state_of(base)
     assert after.keys() == before.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_each_phase_draws_its_own_timesteps(base: BaseModel, short: Settings) -> None:
+    """As the prior service: inversion from all 1000, tuning from the 800 that are less noisy."""
+    settings, generator = short(), torch.Generator().manual_seed(0)
+    tuning = tuning_phase(base, settings.tuning, "constant", {}, {})
+    with new_words(base, ("<s1>", "<s2>"), generator) as words:
+        inversion = inversion_phase(base, words, settings)
+
+    for phase, last in ((inversion, 999), (tuning, 799)):
+        timesteps = draw_timesteps(phase, 20_000, generator)
+        assert (int(timesteps.min()), int(timesteps.max())) == (0, last)
+        assert abs(timesteps.double().mean().item() - last / 2) < 10
 
 
 def test_progress_counts_the_pictures_seen_and_ends_at_the_number_asked_for(

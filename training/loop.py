@@ -33,7 +33,8 @@ class Phase:
 
     Attributes:
         advice: which input to lower when the loss diverges.
-        max_timestep: timesteps are drawn from 0 up to, not including, this one.
+        min_timestep, max_timestep: timesteps are drawn from the first up to, not including, the
+            last: 0 is nearly no noise, 999 nearly nothing but noise.
         project: called after every update with the learning rate of that update.
     """
 
@@ -42,6 +43,7 @@ class Phase:
     batch_size: int
     parameter_groups: list[dict[str, Any]]
     lr_scheduler: LrScheduler
+    min_timestep: int
     max_timestep: int
     advice: str
     max_grad_norm: float = math.inf
@@ -150,8 +152,19 @@ def _draw_loss(
     batch = draw_batch(pictures, chosen, generator)
     device = batch.latents.device
     noise = torch.randn(batch.latents.shape, generator=generator, device=device)
-    timesteps = torch.randint(phase.max_timestep, chosen.shape, generator=generator, device=device)
+    timesteps = draw_timesteps(phase, len(chosen), generator)
     return denoising_loss(base, batch.latents, noise, timesteps, batch.input_ids, batch.loss_weight)
+
+
+def draw_timesteps(phase: Phase, num: int, generator: torch.Generator) -> Tensor:
+    """(num,) timesteps, each of the phase's range as likely as the others."""
+    return torch.randint(
+        phase.min_timestep,
+        phase.max_timestep,
+        (num,),
+        generator=generator,
+        device=generator.device,
+    )
 
 
 def _warm_up_updates(phase: Phase) -> int:

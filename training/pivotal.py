@@ -103,6 +103,7 @@ def inversion_phase(
             {"params": [embedding.rows], "lr": inversion.learning_rate, "weight_decay": 0.0}
         ],
         lr_scheduler=settings.lr_scheduler,
+        min_timestep=0,
         max_timestep=base.noise_scheduler.config.num_train_timesteps,
         advice="learning_rate_ti",
         # A tenth of the way at the default rate: the prior service's clip_ti_decay.
@@ -131,6 +132,7 @@ def tuning_phase(
             for layers, rate in groups
         ],
         lr_scheduler=lr_scheduler,
+        min_timestep=0,
         max_timestep=int(
             tuning.max_timestep_fraction * base.noise_scheduler.config.num_train_timesteps
         ),

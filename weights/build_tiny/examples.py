@@ -10,9 +10,10 @@ from weights.build_tiny.captions import WHITE
 from weights.build_tiny.pictures import PictureName, Pixels, load_pictures, place_on
 from weights.build_tiny.sets import HELD_OUT_STYLE, common_concepts
 
+# Eight that differ in everything but style: beside filled shapes also outlines, stripes and spots.
 STYLE_CONCEPTS = (
-    *("dog-face", "red-apple", "rocket", "house"),
-    *("star", "fish", "mushroom", "umbrella"),
+    *("tiger-face", "owl", "giraffe", "sunflower"),
+    *("locomotive", "birthday-cake", "camera", "guitar"),
 )
 NUM_HELD_OUT = 32
 SUBJECT_STYLES = ("noto", "twemoji", "fluent", "glossy", "firefox", "noto-v1")
@@ -41,6 +42,11 @@ def write_archive(
                 archive.writestr(info, to_png(pictures[name]))
 
 
+def spread(concepts: list[str], num: int) -> list[str]:
+    """`num` of them at equal distances, so that every kind of thing is among them."""
+    return [concepts[index * len(concepts) // num] for index in range(num)]
+
+
 def write_examples(work: Path) -> None:
     """work/examples: the style, more of the style to judge by, and the subjects."""
     pictures = dict(zip(*load_pictures(work), strict=True))
@@ -49,7 +55,7 @@ def write_examples(work: Path) -> None:
     others = [concept for concept in common_concepts() if concept not in STYLE_CONCEPTS]
     for file_name, concepts in (
         ("mono-style.zip", STYLE_CONCEPTS),
-        ("mono-style-heldout.zip", others[:NUM_HELD_OUT]),
+        ("mono-style-heldout.zip", spread(others, NUM_HELD_OUT)),
     ):
         wanted = [PictureName(style=HELD_OUT_STYLE, concept=concept) for concept in concepts]
         write_archive(folder / file_name, wanted, pictures)
