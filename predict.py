@@ -85,8 +85,8 @@ def make_lora(base: BaseModel, request: Request, folder: pathlib.Path, report: R
         )
     with timed("training", seconds):
         trained = train(base, prepared.examples, settings, report)
-    with timed("writing", seconds):
-        path = folder / f"{request.name}.safetensors"
+    path = folder / f"{request.name}.safetensors"
+    with timed("writing", seconds), explained("The result could not be written"):
         write_lora(trained.lora, path)
     stages = ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items())
     logger.info("wrote %d kB; %s", path.stat().st_size // 1000, stages)
@@ -262,7 +262,16 @@ def output_name(archive_name: str) -> str:
 def base_model_folder() -> pathlib.Path:
     """BASE_MODEL, relative to the repository; by default the small one that comes with it."""
     repository = pathlib.Path(__file__).resolve().parent
-    return repository / os.environ.get("BASE_MODEL", "weights/tiny")
+    return repository / (os.environ.get("BASE_MODEL") or "weights/tiny")
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """The system's own errors name our temporary files, which help nobody."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{what}: {error.strerror}. Free some disk space and try again.") from error
 
 
 @contextmanager

@@ -21,7 +21,7 @@ import numpy as np
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from cli.measure import FixedDraws, fill, fix_draws, measure_loss, prompts_with
+from cli.measure import FixedDraws, fill, fix_draws, measure_loss, prompts_with, without_words
 from cli.preview import Row, write_preview
 from cli.report import describe_machine
 from cli.sampling import build_pipeline, sample
@@ -161,7 +161,7 @@ def look(
         draws: FixedDraws = fix_draws(base, examples)
         return measure_loss(base, draws, prompts_with(examples, words))
 
-    prompts = [fill(prompt, words).removesuffix(" in the style of") for prompt in case.prompts]
+    prompts = [fill(prompt, words) if words else without_words(prompt) for prompt in case.prompts]
     resolution = evaluated[0].image.width
     samples = sample(pipeline, base, prompts, range(len(prompts)), resolution)
     return Look(loss=losses(evaluated), unrelated_loss=losses(unrelated), samples=tuple(samples))

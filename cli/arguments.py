@@ -40,9 +40,8 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleZip:
-    """A zip that comes with the repository, and what goes with it."""
+    """What goes with a zip that comes with the repository."""
 
-    archive: Path
     task: str | None = None
     evaluate: Path | None = None
 
@@ -121,7 +120,6 @@ def find_example(archive: Path | None) -> ExampleZip | None:
     entry = read_examples().get(archive.name, {})
     held_out = entry.get("evaluate")
     return ExampleZip(
-        archive=archive,
         task=entry.get("task"),
         evaluate=near(EXAMPLES / held_out) if held_out else None,
     )

@@ -1,5 +1,6 @@
 """The base model beside the same model with the file that was written, as diffusers loads it."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +8,14 @@ from pathlib import Path
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from cli.measure import fill, fix_draws, measure_loss, prompts_with
+from cli.measure import fill, fix_draws, measure_loss, prompts_with, without_words
 from cli.sampling import build_pipeline, sample
 from cli.showcase import NUM_COLUMNS, Scene
 from preprocessing.example import Example
 from training.base_model import BaseModel
 from training.formats import load, unload
+
+logger = logging.getLogger(__name__)
 
 NO_WORDS = ""  # the base model does not know the trained words: it gets the prompt without them
 
@@ -56,6 +59,7 @@ def compare(
     resolution = examples[0].image.width
 
     def look(words: str) -> Impression:
+        logger.info("measuring the loss on %d pictures", len(examples))
         return Impression(
             words=words,
             losses=measure_loss(base, draws, prompts_with(examples, words)),
@@ -65,9 +69,11 @@ def compare(
         )
 
     before = look(NO_WORDS)
-    load(pipeline, path)
-    after = look(words)
-    unload(pipeline)
+    try:
+        load(pipeline, path)
+        after = look(words)
+    finally:
+        unload(pipeline)
     return Comparison(before=before, after=after)
 
 
@@ -75,5 +81,7 @@ def sample_scene(
     pipeline: StableDiffusionPipeline, base: BaseModel, scene: Scene, words: str, resolution: int
 ) -> tuple[Image.Image, ...]:
     """Column by column the same seed, whatever the words."""
-    prompts = [fill(prompt, words) for prompt in scene.prompts]
+    who = "trained" if words else "base model"
+    logger.info("drawing %d samples of the %s", NUM_COLUMNS, who)
+    prompts = [fill(prompt, words) if words else without_words(prompt) for prompt in scene.prompts]
     return tuple(sample(pipeline, base, prompts, range(NUM_COLUMNS), resolution))

@@ -74,5 +74,11 @@ def prompts_with(examples: Sequence[Example], words: str) -> list[str]:
     return [fill(example.prompts[0], words) for example in examples]
 
 
+def without_words(prompt: str) -> str:
+    """What to ask the base model, which does not know the words: "a dog in the style of {}" is for
+    it "a dog"."""
+    return fill(prompt, "").removesuffix(" in the style of")
+
+
 def fill(prompt: str, words: str) -> str:
     return " ".join(prompt.replace("{}", words).split())

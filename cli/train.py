@@ -9,7 +9,7 @@ from PIL import Image
 
 from cli.arguments import Command, parse_command
 from cli.comparison import Comparison, compare
-from cli.measure import fill
+from cli.measure import fill, without_words
 from cli.preview import Row, write_preview
 from cli.report import TrainingRun, write_report
 from cli.showcase import NUM_COLUMNS, Scene, scenes
@@ -24,6 +24,8 @@ from training.settings import SettingsError, TrainingInputs, translate
 
 logger = logging.getLogger(__name__)
 
+MAX_MEASURED = 32  # pictures the loss is measured on: more would only take longer
+
 # What the caller can mend: told in a sentence, without a traceback.
 EXPECTED = (SettingsError, PictureError, BaseModelError, TrainingDivergedError, OSError)
 
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("Stopped; nothing was written.\n")
+        sys.stderr.write("Stopped.\n")
         return 130
     return 0
 
@@ -55,7 +57,7 @@ def run(command: Command) -> None:
     command.out.parent.mkdir(parents=True, exist_ok=True)
     made = make_lora(base, request, command.out.parent, lambda now: logger.info(now.line()))
     seconds |= made.seconds
-    examples = others or made.prepared.examples
+    examples = (others or made.prepared.examples)[:MAX_MEASURED]
     words = "".join(translate(request.inputs).placeholder_tokens)
     shown = scenes(request.inputs.task)
     with timed("comparing", seconds):
@@ -67,7 +69,7 @@ def run(command: Command) -> None:
         request=request,
         made=made,
         comparison=comparison,
-        measured_on=f"{command.evaluate}, never trained on" if others else "the training pictures",
+        measured_on=f"the pictures of {command.evaluate}" if others else "the training pictures",
         num_measured=len(examples),
         seconds=seconds,
     )
@@ -121,7 +123,8 @@ def training_caption(num_pictures: int) -> str:
 
 
 def scene_row(who: str, scene: Scene, words: str, images: Sequence[Image.Image]) -> Row:
-    caption = f'{who}: "{fill(scene.title, words)}"'
+    prompt = fill(scene.title, words) if words else without_words(scene.title)
+    caption = f'{who}: "{prompt}"'
     return Row(caption=caption, images=images, labels=scene.labels)
 
 

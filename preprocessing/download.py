@@ -1,5 +1,6 @@
 """Addresses -> the files behind them: public ones only, bounded in time and size, in order."""
 
+import logging
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,6 +31,10 @@ from preprocessing.limits import (
 )
 from preprocessing.share_links import direct_link, host_of
 from preprocessing.threads import map_in_order
+
+# Both log addresses, with whatever secret they carry, or what a private name resolves to.
+for talkative in ("urllib3", "requests_hardened"):
+    logging.getLogger(talkative).setLevel(logging.CRITICAL + 1)
 
 _USER_AGENT = "Mozilla/5.0 (compatible; lora-training)"  # some hosts refuse a bare library's name
 _CHUNK_BYTES = 256 * KIB

@@ -191,7 +191,7 @@ def _with_prompts(
 
 
 def _log(outcomes: tuple[_Outcome, ...]) -> None:
-    """Positions and reasons. Names, addresses and prompts are the caller's own business."""
+    """Positions and reasons. File names, paths of addresses and prompts are never logged."""
     reports = [outcome.report for outcome in outcomes]
     num_used = sum(report.used for report in reports)
     for reason, positions in _by_reason(report for report in reports if not report.used).items():

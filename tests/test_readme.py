@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cli.arguments import parse_command
 from preprocessing.example import Example
 from tests.conftest import REPOSITORY
 from training.base_model import BaseModel
@@ -25,6 +26,8 @@ def test_the_readmes_python_draws_a_picture_with_the_file(
 ) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (lora,) = re.findall(r'Path\("(output/[^"]+)"\)', code)
+    made = parse_command([]).out  # what the README's first command writes
+    assert REPOSITORY / lora == made.resolve()
     (tmp_path / "output").mkdir()
     (tmp_path / "weights").symlink_to(REPOSITORY / "weights")
     write_lora(train(base, examples, short(), lambda progress: None).lora, tmp_path / lora)
@@ -34,7 +37,8 @@ def test_the_readmes_python_draws_a_picture_with_the_file(
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
 
     (picture,) = (tmp_path / "output").glob("*.png")
-    assert Image.open(picture).size == (64, 64)
+    with Image.open(picture) as image:
+        assert image.size == (64, 64)
 
 
 def test_every_script_the_readme_names_exists_and_can_be_run() -> None:

@@ -130,7 +130,7 @@ def test_the_report_tells_what_was_used_and_gained(folder: Path) -> None:
     assert report["phases"]["tuning"]["steps_per_second"] > 0
     assert report["peak_memory_bytes"]["process"] > 100_000_000
     loss = report["denoising_loss"]
-    assert loss["measured_on"] == "others.zip, never trained on"
+    assert loss["measured_on"] == "the pictures of others.zip"
     assert loss["num_pictures"] == 2
     assert len(loss["before"]["by_draw"]) == len(loss["after"]["by_draw"]) >= 3
     assert loss["before"]["mean"] != loss["after"]["mean"]

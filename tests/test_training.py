@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from preprocessing.example import Example
@@ -17,7 +18,7 @@ from training.formats import write_lora
 from training.loop import Progress, TrainingDivergedError, draw_timesteps
 from training.pivotal import Trained, inversion_phase, train, tuning_phase
 from training.placeholders import new_words
-from training.settings import TrainingSettings
+from training.settings import TrainingInputs, TrainingSettings, translate
 
 Settings = Callable[..., TrainingSettings]
 
@@ -132,8 +133,17 @@ write_lora(train(base, examples, translate(inputs), lambda p: None).lora, Path(s
 
 
 @pytest.mark.slow
-def test_a_fresh_process_gives_the_same_file(tmp_path: Path) -> None:
-    digests = set()
+def test_fresh_processes_give_the_same_file_as_this_one(base: BaseModel, tmp_path: Path) -> None:
+    colours = ("crimson", "seagreen")
+    examples = [
+        Example(image=Image.new("RGB", (64, 64), c), mask=None, prompts=("a photo of {}",))
+        for c in colours
+    ]
+    inputs = TrainingInputs(
+        resolution=64, max_train_steps_ti=6, max_train_steps_tuning=6, lora_rank=4, seed=5
+    )
+    write_lora(train(base, examples, translate(inputs), ignore).lora, tmp_path / "here")
+    digests = {hashlib.sha256((tmp_path / "here").read_bytes()).hexdigest()}
     for name in ("one.safetensors", "other.safetensors"):
         command = [sys.executable, "-c", FRESH_PROCESS, str(tmp_path / name)]
         subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)

@@ -129,7 +129,7 @@ def read_card(folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel) -> B
     return BaseCard(
         name=folder.name,
         resolution=ResolutionLimits(
-            native=native, smallest=native // 2, largest=2 * native, step=factor
+            native=native, smallest=native // 2, largest=2 * native, step=max(8, factor)
         ),
     )
 

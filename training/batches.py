@@ -58,20 +58,21 @@ def encode_pictures(
     mirror: bool,
 ) -> TrainingPictures:
     """`mirror` adds each picture's mirror image as a second variant of it."""
+    prompts = tuple(dict.fromkeys(prompt for e in examples for prompt in e.prompts))
+    input_ids = tokenize(prompts)  # first: a prompt that is too long is told before the work
     images = [image for e in examples for image in _variants(e.image, mirror=mirror) if image]
     means, stds = encode_images(base, images)
     height, width = means.shape[-2:]
     masks = [variant for e in examples for variant in _variants(e.mask, mirror=mirror)]
     weights = torch.stack([loss_weight(mask, height, width) for mask in masks])
     device = base.compute.device
-    prompts = tuple(dict.fromkeys(prompt for e in examples for prompt in e.prompts))
     choices, counts = _prompt_choices(examples, prompts)
     by_picture = (len(examples), -1)
     return TrainingPictures(
         latent_means=means.unflatten(0, by_picture),
         latent_stds=stds.unflatten(0, by_picture),
         loss_weights=weights.to(device).unflatten(0, by_picture),
-        input_ids=tokenize(prompts).to(device),
+        input_ids=input_ids.to(device),
         prompt_choices=choices.to(device),
         prompt_counts=counts.to(device),
     )

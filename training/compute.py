@@ -35,7 +35,7 @@ def pick_compute() -> Compute:
     if not torch.cuda.is_available():
         return Compute(torch.device("cpu"), torch.float32, "no CUDA device found")
     name = torch.cuda.get_device_name()
-    if torch.cuda.is_bf16_supported():
+    if torch.cuda.is_bf16_supported(including_emulation=False):
         return Compute(torch.device("cuda"), torch.bfloat16, f"{name} computes in bfloat16")
     return Compute(torch.device("cuda"), torch.float16, f"{name} has no bfloat16")
 

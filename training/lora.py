@@ -64,17 +64,19 @@ def lora_layers(
         module path -> the layer's matrices.
     """
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets))
-    wrapper = LoraModel(module, config, ADAPTER)
-    layers = {
-        name: _trainable(layer, generator)
-        for name, layer in module.named_modules()
-        if isinstance(layer, PeftLoraLayer)
-    }
-    try:
-        yield layers
+    try:  # before the change: a cancellation can come at any moment
+        LoraModel(module, config, ADAPTER)
+        yield {name: _trainable(layer, generator) for name, layer in _peft_layers(module)}
     finally:
-        wrapper.unload()
+        for name, layer in _peft_layers(module):
+            parent, _, child = name.rpartition(".")
+            setattr(module.get_submodule(parent), child, layer.get_base_layer())
+        vars(module).pop("peft_config", None)  # PEFT's note on what it did
         module.requires_grad_(False)
+
+
+def _peft_layers(module: nn.Module) -> list[tuple[str, Any]]:
+    return [(n, layer) for n, layer in module.named_modules() if isinstance(layer, PeftLoraLayer)]
 
 
 def _trainable(layer: Any, generator: torch.Generator) -> LoraLayer:

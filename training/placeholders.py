@@ -111,8 +111,8 @@ def new_words(
         len(tokens), table.embedding_dim, generator=generator, device=base.compute.device
     )
     embedding = PlaceholderEmbedding(table, rows)
-    base.text_encoder.set_input_embeddings(embedding)
-    try:
+    try:  # before the change: a cancellation can come at any moment
+        base.text_encoder.set_input_embeddings(embedding)
         yield Placeholders(tokens, tokenizer, embedding)
     finally:
         base.text_encoder.set_input_embeddings(table)

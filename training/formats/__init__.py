@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from diffusers import StableDiffusionPipeline
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from training.formats import lora_diffusion
 from training.formats.file import write_file
@@ -23,8 +23,18 @@ ADAPTER = "trained"
 
 
 def write_lora(lora: TrainedLora, path: Path, output_format: str = "lora_diffusion") -> None:
-    """Write the file whole or not at all; equal LoRAs give equal bytes."""
+    """Write the file whole or not at all; equal LoRAs give equal bytes.
+
+    Raises:
+        FormatError: when the LoRA holds NaN or numbers beyond what the file's precision can hold.
+        OSError: when the folder cannot be written to.
+    """
     tensors, metadata = FORMATS[output_format].to_tensors(lora)
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise FormatError(
+            "The trained LoRA holds numbers too large for its file: the training went astray. Lower"
+            " the learning rates (to a tenth, say) and try again."
+        )
     write_file(path, tensors, metadata)
 
 
@@ -34,9 +44,12 @@ def read_lora(path: Path, pipeline: StableDiffusionPipeline) -> TrainedLora:
     Raises:
         FormatError: when the file is something else.
     """
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise FormatError(f"This is no safetensors file, or not a whole one: {error}.") from error
     if "unet" not in metadata:
         raise FormatError("This is no lora_diffusion file: its metadata has no entry 'unet'.")
     unet_paths = layer_paths(pipeline.unet, UNET_TARGETS)
@@ -49,9 +62,12 @@ def read_lora(path: Path, pipeline: StableDiffusionPipeline) -> TrainedLora:
 def load(pipeline: StableDiffusionPipeline, path: Path, scale: float = 1.0) -> None:
     """Apply a file to a diffusers pipeline: the LoRA, and its words for use in prompts.
 
+    A file that was applied before is taken off first.
+
     Args:
         scale: 0 is the base model, 1 is as trained.
     """
+    unload(pipeline)  # one file at a time
     lora = read_lora(path, pipeline)
     state_dict = {
         f"{part}.{name}.lora_{letter}.weight": matrix
@@ -69,6 +85,7 @@ def unload(pipeline: StableDiffusionPipeline) -> None:
     """Take the LoRA and its words off again."""
     pipeline.unload_lora_weights()
     pipeline.unload_textual_inversion()
+    pipeline.text_encoder.get_input_embeddings().requires_grad_(False)  # diffusers made a new one
 
 
 def layer_paths(module: object, targets: tuple[str, ...]) -> list[str]:

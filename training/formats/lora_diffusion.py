@@ -134,10 +134,13 @@ def _read_pairs(part: str, tensors: dict[str, Tensor], paths: list[str]) -> dict
             f"The file has {found} {part} layers, the base model {len(paths)}: it was trained on"
             " another base model."
         )
-    return {
-        path: LoraPair(
-            down=tensors[f"{part}:{index}:down"].to(torch.float32),
-            up=tensors[f"{part}:{index}:up"].to(torch.float32),
-        )
-        for index, path in enumerate(paths)
-    }
+    try:
+        return {
+            path: LoraPair(
+                down=tensors[f"{part}:{index}:down"].to(torch.float32),
+                up=tensors[f"{part}:{index}:up"].to(torch.float32),
+            )
+            for index, path in enumerate(paths)
+        }
+    except KeyError as error:
+        raise FormatError(f"The file has no {error.args[0]}: it is not complete.") from error

@@ -20,7 +20,7 @@ from weights.build_tiny.models import (
 # What this base model can do, for those who train on it.
 TRAINING_FACTS = {
     "name": "weights/tiny",
-    "resolution": {"native": 64, "smallest": 32, "largest": 128, "step": 16},
+    "resolution": {"native": 64, "smallest": 64, "largest": 128, "step": 16},
     # Well-trained words ("dog", "icon", "of") have norms of 1.1 to 1.4 in the finished model.
     "placeholder_norm": 1.25,
     "recommended": {
