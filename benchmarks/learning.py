@@ -21,11 +21,11 @@ import numpy as np
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from cli.measure import FixedDraws, fill, fix_draws, measure_loss, prompts_with, without_words
+from cli.measure import FixedDraws, asked_for, fill, fix_draws, measure_loss, prompts_with
 from cli.preview import Row, write_preview
 from cli.report import describe_machine
 from cli.sampling import build_pipeline, sample
-from cli.showcase import OTHER_SUBJECTS, SUBJECTS
+from cli.showcase import NUM_COLUMNS, OTHER_SUBJECTS, SUBJECTS
 from predict import MadeLora, Request, make_lora
 from preprocessing.example import Example
 from preprocessing.prepare import prepare_examples
@@ -39,7 +39,6 @@ logger = logging.getLogger(__name__)
 REPOSITORY = Path(__file__).resolve().parent.parent
 EXAMPLES = REPOSITORY / "examples"
 WORDS = "<s1><s2>"
-NUM_COLUMNS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +160,7 @@ def look(
         draws: FixedDraws = fix_draws(base, examples)
         return measure_loss(base, draws, prompts_with(examples, words))
 
-    prompts = [fill(prompt, words) if words else without_words(prompt) for prompt in case.prompts]
+    prompts = [asked_for(prompt, words) for prompt in case.prompts]
     resolution = evaluated[0].image.width
     samples = sample(pipeline, base, prompts, range(len(prompts)), resolution)
     return Look(loss=losses(evaluated), unrelated_loss=losses(unrelated), samples=tuple(samples))

@@ -21,7 +21,6 @@ from matplotlib import pyplot as plt
 
 from benchmarks.learning import (
     CASES,
-    NUM_COLUMNS,
     REPOSITORY,
     WORDS,
     Case,
@@ -35,6 +34,7 @@ from benchmarks.learning import (
 from cli.preview import Row, write_preview
 from cli.report import describe_machine
 from cli.sampling import build_pipeline
+from cli.showcase import NUM_COLUMNS
 from training.base_model import BaseModel, load_base_model
 from training.compute import pick_compute
 from training.formats import load, unload

@@ -8,7 +8,7 @@ from pathlib import Path
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from cli.measure import fill, fix_draws, measure_loss, prompts_with, without_words
+from cli.measure import asked_for, fix_draws, measure_loss, prompts_with
 from cli.sampling import build_pipeline, sample
 from cli.showcase import NUM_COLUMNS, Scene
 from preprocessing.example import Example
@@ -81,7 +81,7 @@ def sample_scene(
     pipeline: StableDiffusionPipeline, base: BaseModel, scene: Scene, words: str, resolution: int
 ) -> tuple[Image.Image, ...]:
     """Column by column the same seed, whatever the words."""
-    who = "trained" if words else "base model"
-    logger.info("drawing %d samples of the %s", NUM_COLUMNS, who)
-    prompts = [fill(prompt, words) if words else without_words(prompt) for prompt in scene.prompts]
+    who = "trained" if words else "base"
+    logger.info("drawing %d samples of the %s model", NUM_COLUMNS, who)
+    prompts = [asked_for(prompt, words) for prompt in scene.prompts]
     return tuple(sample(pipeline, base, prompts, range(NUM_COLUMNS), resolution))

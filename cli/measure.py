@@ -74,10 +74,10 @@ def prompts_with(examples: Sequence[Example], words: str) -> list[str]:
     return [fill(example.prompts[0], words) for example in examples]
 
 
-def without_words(prompt: str) -> str:
-    """What to ask the base model, which does not know the words: "a dog in the style of {}" is for
-    it "a dog"."""
-    return fill(prompt, "").removesuffix(" in the style of")
+def asked_for(prompt: str, words: str) -> str:
+    """What to ask for a sample. Without words, as for the base model, which does not know them,
+    "a dog in the style of {}" is "a dog"."""
+    return fill(prompt, words).removesuffix(" in the style of")
 
 
 def fill(prompt: str, words: str) -> str:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cli.arguments import Command, parse_command
 from cli.comparison import Comparison, compare
-from cli.measure import fill, without_words
+from cli.measure import asked_for
 from cli.preview import Row, write_preview
 from cli.report import TrainingRun, write_report
 from cli.showcase import NUM_COLUMNS, Scene, scenes
@@ -19,6 +19,7 @@ from preprocessing.example import Example
 from preprocessing.prepare import prepare_examples
 from training.base_model import BaseModel, BaseModelError, load_base_model
 from training.compute import pick_compute
+from training.formats import FormatError
 from training.loop import TrainingDivergedError
 from training.settings import SettingsError, TrainingInputs, translate
 
@@ -27,7 +28,10 @@ logger = logging.getLogger(__name__)
 MAX_MEASURED = 32  # pictures the loss is measured on: more would only take longer
 
 # What the caller can mend: told in a sentence, without a traceback.
-EXPECTED = (SettingsError, PictureError, BaseModelError, TrainingDivergedError, OSError)
+EXPECTED = (
+    *(SettingsError, PictureError, BaseModelError),
+    *(TrainingDivergedError, FormatError, OSError),
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -123,8 +127,7 @@ def training_caption(num_pictures: int) -> str:
 
 
 def scene_row(who: str, scene: Scene, words: str, images: Sequence[Image.Image]) -> Row:
-    prompt = fill(scene.title, words) if words else without_words(scene.title)
-    caption = f'{who}: "{prompt}"'
+    caption = f'{who}: "{asked_for(scene.title, words)}"'
     return Row(caption=caption, images=images, labels=scene.labels)
 
 

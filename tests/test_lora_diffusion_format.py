@@ -40,7 +40,7 @@ def recorded_order(part: str) -> list[tuple[str, tuple[int, int]]]:
     return [(path, (int(rows), int(columns))) for _, path, rows, columns in lines]
 
 
-def pipeline_of(base: BaseModel) -> StableDiffusionPipeline:
+def fresh_pipeline() -> StableDiffusionPipeline:
     """A pipeline of its own, so that loading into it cannot touch the shared base model."""
     pipeline = StableDiffusionPipeline.from_pretrained(TINY, dtype=torch.float32)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
@@ -164,10 +164,10 @@ def merge(pipeline: StableDiffusionPipeline, lora: TrainedLora) -> None:
 
 
 def test_the_written_file_gives_a_diffusers_pipeline_the_trained_models_picture(
-    base: BaseModel, run: Run, tmp_path: Path
+    run: Run, tmp_path: Path
 ) -> None:
     write_lora(run.lora, tmp_path / "lora.safetensors")
-    loaded = pipeline_of(base)
+    loaded = fresh_pipeline()
     plain = picture(loaded, "a photo of a dog")
 
     for _ in range(2):  # a second load takes the first one's place
@@ -179,28 +179,24 @@ def test_the_written_file_gives_a_diffusers_pipeline_the_trained_models_picture(
     assert (picture(loaded, PROMPT) - run.picture).abs().max() > 0.1
 
 
-def test_half_the_scale_is_half_the_update(
-    base: BaseModel, lora: TrainedLora, tmp_path: Path
-) -> None:
+def test_half_the_scale_is_half_the_update(lora: TrainedLora, tmp_path: Path) -> None:
     write_lora(lora, tmp_path / "lora.safetensors")
-    stored = read_lora(tmp_path / "lora.safetensors", pipeline_of(base))
+    stored = read_lora(tmp_path / "lora.safetensors", fresh_pipeline())
     halved = TrainedLora(
         embeddings=stored.embeddings,
         unet={k: LoraPair(p.down, p.up / 2) for k, p in stored.unet.items()},
         text_encoder={k: LoraPair(p.down, p.up / 2) for k, p in stored.text_encoder.items()},
         rank=stored.rank,
     )
-    loaded, merged = pipeline_of(base), pipeline_of(base)
+    loaded, merged = fresh_pipeline(), fresh_pipeline()
     load(loaded, tmp_path / "lora.safetensors", scale=0.5)
     merge(merged, halved)
     assert (picture(loaded, PROMPT) - picture(merged, PROMPT)).abs().max() < 1e-3
 
 
-def test_what_is_read_back_is_what_was_written(
-    base: BaseModel, lora: TrainedLora, tmp_path: Path
-) -> None:
+def test_what_is_read_back_is_what_was_written(lora: TrainedLora, tmp_path: Path) -> None:
     write_lora(lora, tmp_path / "lora.safetensors")
-    back = read_lora(tmp_path / "lora.safetensors", pipeline_of(base))
+    back = read_lora(tmp_path / "lora.safetensors", fresh_pipeline())
 
     assert back.rank == lora.rank
     for token, row in lora.embeddings.items():
@@ -222,7 +218,7 @@ def test_a_file_for_another_base_model_is_refused(
     )
     write_lora(fewer, tmp_path / "lora.safetensors")
     with pytest.raises(FormatError, match="has 9 unet layers, the base model 63"):
-        read_lora(tmp_path / "lora.safetensors", pipeline_of(base))
+        read_lora(tmp_path / "lora.safetensors", fresh_pipeline())
 
 
 def test_a_full_or_read_only_folder_leaves_nothing_behind(
@@ -245,9 +241,7 @@ def test_numbers_that_the_file_cannot_hold_are_refused(lora: TrainedLora, tmp_pa
 
 
 @pytest.mark.parametrize("contents", [b"", b"PK\x03\x04", b"\xff" * 100])
-def test_a_file_that_is_something_else_is_refused(
-    base: BaseModel, tmp_path: Path, contents: bytes
-) -> None:
+def test_a_file_that_is_something_else_is_refused(tmp_path: Path, contents: bytes) -> None:
     (tmp_path / "lora.safetensors").write_bytes(contents)
     with pytest.raises(FormatError, match="This is no safetensors file"):
-        read_lora(tmp_path / "lora.safetensors", pipeline_of(base))
+        read_lora(tmp_path / "lora.safetensors", fresh_pipeline())
