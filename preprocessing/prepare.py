@@ -2,8 +2,7 @@
 
 import logging
 import warnings
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +14,9 @@ from preprocessing.download import PUBLIC_ADDRESSES, DownloadPolicy, read_addres
 from preprocessing.errors import ArchiveError, PhotoError, PictureError
 from preprocessing.example import Example
 from preprocessing.limits import MAX_PICTURES
-from preprocessing.photos import Box, crop_square, read_photo, resize
+from preprocessing.photos import crop_square, read_photo, resize
 from preprocessing.prompts import check_prompts, prompts_for
+from preprocessing.report import PhotoReport, log_reports, nothing_usable
 from preprocessing.threads import map_in_order
 
 logger = logging.getLogger(__name__)
@@ -24,32 +24,6 @@ logger = logging.getLogger(__name__)
 # Pillow lets other threads run while it decodes. More would cost memory: the largest photo that is
 # accepted takes 400 MB, and as much again while its colours are converted.
 _NUM_THREADS = 2
-_MAX_POSITIONS_IN_LOG = 20
-_MAX_REASONS_IN_MESSAGE = 5
-_SMALLEST_GOOD_SET = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhotoReport:
-    """What became of one photo or file that was met.
-
-    Attributes:
-        position: from 1, in the order met.
-        name: for the caller's own report only, never for the log.
-        used: it is one of the examples.
-        reason: why it is not used; or remarks on how; "" when used without remark.
-        size: width and height of the upright photo in pixels; None if it was not decoded.
-        crop: left, top, right, bottom of the part that is used, in pixels of the upright photo.
-        scale: resolution / side of the crop; above 1 the photo is enlarged.
-    """
-
-    position: int
-    name: str
-    used: bool
-    reason: str
-    size: tuple[int, int] | None
-    crop: Box | None
-    scale: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +80,13 @@ def prepare_examples(
         prepare = partial(_prepare, resolution=resolution)
         futures = map_in_order(prepare, files, num_threads=_NUM_THREADS)
         outcomes = tuple(future.result() for future in futures)
-    _log(outcomes)
+    reports = tuple(outcome.report for outcome in outcomes)
+    log_reports(reports)
     if not any(outcome.image for outcome in outcomes):
-        raise PictureError(_nothing_usable(outcomes))
+        raise PictureError(nothing_usable(reports))
     return Prepared(
         examples=_with_prompts(outcomes, task, custom_prompts),
-        reports=tuple(outcome.report for outcome in outcomes),
+        reports=reports,
     )
 
 
@@ -188,44 +163,3 @@ def _with_prompts(
         for picture, prompts_of_picture in zip(pictures, prompts, strict=True)
         if picture.image
     )
-
-
-def _log(outcomes: tuple[_Outcome, ...]) -> None:
-    """Positions and reasons. File names, paths of addresses and prompts are never logged."""
-    reports = [outcome.report for outcome in outcomes]
-    num_used = sum(report.used for report in reports)
-    for reason, positions in _by_reason(report for report in reports if not report.used).items():
-        logger.warning("skipped %s: %s", _numbers(positions), reason)
-    for reason, positions in _by_reason(report for report in reports if report.used).items():
-        if reason:
-            logger.info("used %s: %s", _numbers(positions), reason)
-    logger.info("photos: %d used, %d skipped", num_used, len(reports) - num_used)
-    if 0 < num_used < _SMALLEST_GOOD_SET:
-        logger.warning("a set of %d is small: 3 to 100 different photos teach more", num_used)
-
-
-def _nothing_usable(outcomes: tuple[_Outcome, ...]) -> str:
-    by_reason = _by_reason(outcome.report for outcome in outcomes)
-    reasons = [
-        f"{len(positions)} x {reason.rstrip('.')}." for reason, positions in by_reason.items()
-    ]
-    num_others = len(reasons) - _MAX_REASONS_IN_MESSAGE
-    others = (f"And {num_others} other reasons.",) if num_others > 0 else ()
-    found = " ".join((*reasons[:_MAX_REASONS_IN_MESSAGE], *others))
-    return (
-        f"No usable pictures; found: {found} Send 3 to 100 pictures as JPEG, PNG, WebP, AVIF, HEIC,"
-        " BMP, TIFF, GIF or JPEG 2000."
-    )
-
-
-def _by_reason(reports: Iterable[PhotoReport]) -> dict[str, list[int]]:
-    by_reason: dict[str, list[int]] = defaultdict(list)
-    for report in reports:
-        by_reason[report.reason].append(report.position)
-    return by_reason
-
-
-def _numbers(positions: list[int]) -> str:
-    named = ", ".join(str(position) for position in positions[:_MAX_POSITIONS_IN_LOG])
-    num_others = len(positions) - _MAX_POSITIONS_IN_LOG
-    return f"{named} and {num_others} more" if num_others > 0 else named
