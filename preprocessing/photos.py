@@ -1,4 +1,4 @@
-"""The bytes of a photo -> an upright sRGB image -> the square that is trained on."""
+"""The bytes of a photo -> an upright sRGB image -> the part of it that is trained on."""
 
 import io
 from dataclasses import dataclass
@@ -8,14 +8,13 @@ import pi_heif  # type: ignore[import-untyped]
 from PIL import ExifTags, Image, ImageCms
 from PIL.TiffImagePlugin import TiffImageFile
 
+from preprocessing.crops import Box
 from preprocessing.errors import PhotoError
 from preprocessing.kinds import picture_kind
 from preprocessing.limits import MAX_ENLARGEMENT, MAX_PIXELS, MAX_PIXELS_SCALABLE
 
 pi_heif.register_heif_opener(thumbnails=False)
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit only warns at first; see _check_size
-
-Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the upright photo
 
 # Not the dozens of rare formats that Pillow also knows. Phones' multi-picture files open as JPEG.
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "TIFF", "GIF", "JPEG2000")
@@ -27,7 +26,6 @@ _CAMERA_FORMATS = (*_JPEGS, "HEIF")  # here further frames are depth maps and th
 _HUGE_PIXELS = 25_000_000
 _MIN_DRAFT_FACTOR = 4
 _REDUCING_GAP = 3.0  # plain Lanczos to the eye, at half the time for a camera's photo
-_TALL_CROP_CENTRE = 0.4  # of what is cut off a tall photo: heads are nearer to the top
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -78,15 +76,6 @@ def read_photo(data: bytes, resolution: int) -> Photo:
         raise PhotoError(
             f"{kind} that is damaged or cut off. Open it and save it again, or leave it out."
         ) from error
-
-
-def crop_square(size: tuple[int, int]) -> Box:
-    """Width and height -> the largest square: centred, in tall photos nearer to the top."""
-    width, height = size
-    side = min(size)
-    left = (width - side) // 2
-    top = int((height - side) * _TALL_CROP_CENTRE)
-    return (left, top, left + side, top + side)
 
 
 def resize(photo: Photo, box: Box, resolution: int) -> Image.Image:

@@ -10,11 +10,12 @@ from pathlib import Path
 from PIL import Image
 
 from preprocessing.archive import File, read_files
+from preprocessing.crops import crop_square
 from preprocessing.download import PUBLIC_ADDRESSES, DownloadPolicy, read_addresses
 from preprocessing.errors import ArchiveError, PhotoError, PictureError
 from preprocessing.example import Example
 from preprocessing.limits import MAX_PICTURES
-from preprocessing.photos import crop_square, read_photo, resize
+from preprocessing.photos import read_photo, resize
 from preprocessing.prompts import check_prompts, prompts_for
 from preprocessing.report import PhotoReport, log_reports, nothing_usable
 from preprocessing.threads import map_in_order

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
+from preprocessing.crops import crop_square
 from preprocessing.errors import PhotoError
-from preprocessing.photos import crop_square, read_photo, resize
+from preprocessing.photos import read_photo, resize
 from tests.pictures import HEIC, HEIC_SIDEWAYS, claim_size, display_p3, encode, noise
 
 ALL_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000")
@@ -277,14 +278,6 @@ def test_a_crop_of_the_right_size_keeps_every_bit():
     original = noise(101, 64)
     image = resize(read_photo(encode(original), 64), crop_square((101, 64)), 64)
     np.testing.assert_array_equal(np.asarray(image), np.asarray(original)[:, 18:82])
-
-
-def test_a_wide_photo_is_cropped_in_the_middle():
-    assert crop_square((300, 100)) == (100, 0, 200, 100)
-
-
-def test_a_tall_photo_is_cropped_nearer_to_the_top_where_heads_are():
-    assert crop_square((100, 300)) == (0, 80, 100, 180)
 
 
 def test_resizing_is_one_lanczos_from_the_original():
