@@ -1,7 +1,6 @@
 """A Stable Diffusion 1.x or 2.x as the five parts that training touches, and what it can do."""
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,50 +9,14 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from training.base_card import BaseCard, read_card
 from training.compute import Compute, set_cpu_threads
-from training.settings import SettingsError
 
 PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 
 
 class BaseModelError(RuntimeError):
     """The base model's folder cannot be used; the message says what to run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResolutionLimits:
-    """Pixels a side: what the model was trained on, and what it still copes with."""
-
-    native: int
-    smallest: int
-    largest: int
-    step: int
-
-    def check(self, resolution: int, model: str) -> None:
-        """Raises: SettingsError, naming the nearest resolution that works."""
-        inside = min(max(resolution, self.smallest), self.largest)
-        nearest = round(inside / self.step) * self.step
-        if resolution != nearest:
-            raise SettingsError(
-                f"{model} trains on {self.smallest} to {self.largest} pixels a side, in steps of"
-                f" {self.step}; resolution is {resolution}. The nearest that works is {nearest}."
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class BaseCard:
-    """`training.json` beside the weights.
-
-    Attributes:
-        placeholder_norm: the L2 norm toward which the rows of new words are pulled: about that of
-            the words the model knows well. The prior service's 0.4 suits SD 1.5's text encoder.
-        recommended: form input -> the value that suits this model; for the command line.
-    """
-
-    name: str
-    resolution: ResolutionLimits
-    placeholder_norm: float = 0.4
-    recommended: dict[str, int | float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +61,7 @@ def load_base_model(folder: Path, compute: Compute) -> BaseModel:
         unet=unet,
         noise_scheduler=DDPMScheduler.from_pretrained(folder, subfolder="scheduler", **offline),
         compute=compute,
-        card=read_card(folder, vae, unet),
+        card=read_card(folder),
     )
 
 
@@ -113,27 +76,3 @@ def check_folder(folder: Path) -> None:
             " script/download-weights, or set BASE_MODEL to the folder of a Stable Diffusion in"
             " diffusers format."
         )
-
-
-def read_card(folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel) -> BaseCard:
-    """The folder's training.json; without one, what the two configs tell."""
-    path = folder / "training.json"
-    if path.is_file():
-        card = json.loads(path.read_text(encoding="utf-8"))
-        return BaseCard(
-            resolution=ResolutionLimits(**card.pop("resolution")),
-            **card,
-        )
-    factor = vae_factor(vae)
-    native = int(unet.config.sample_size) * factor
-    return BaseCard(
-        name=folder.name,
-        resolution=ResolutionLimits(
-            native=native, smallest=native // 2, largest=2 * native, step=max(8, factor)
-        ),
-    )
-
-
-def vae_factor(vae: AutoencoderKL) -> int:
-    """Pixels per latent along a side: every encoder block but the last halves the picture."""
-    return 2 ** (len(vae.config.block_out_channels) - 1)
