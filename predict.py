@@ -1,96 +1,28 @@
-"""The web form and HTTP API (Cog), and `make_lora`, which works for them and the command line."""
+"""The web form and the HTTP API, as Cog serves them."""
 
 # ruff: noqa: B008  # Cog wants the form as calls in the defaults
 
-import importlib.metadata
 import logging
 import os
 import pathlib
 import re
 import sys
 import tempfile
-import time
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Optional
 
 from cog import BasePredictor, Input, Path
 
-from preprocessing.prepare import Prepared, prepare_examples
-from preprocessing.prompts import parse_list
-from training.base_model import BaseModel, load_base_model
+from service.job import MadeLora, Request, log_machine, make_lora
+from training.base_model import load_base_model
 from training.compute import pick_compute
-from training.formats import write_lora
-from training.loop import Report
-from training.pivotal import Trained, train
-from training.settings import SettingsError, TrainingInputs, TrainingSettings, translate
+from training.settings import SettingsError, TrainingInputs
 
 logger = logging.getLogger(__name__)
 
 COG_PREFIX = re.compile(r"^tmp[a-z0-9_]{8}")  # what Cog puts before the name of a downloaded file
 NAMELESS = {"", "file"}  # Cog calls an upload that has no name "file"
 MAX_NAME_LENGTH = 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """One run, as it was asked for.
-
-    Attributes:
-        instance_data: a zip of photos; None when all of them come by URL.
-        instance_data_urls, custom_prompts: lists as text, see `parse_list`.
-        name: of the file to write, without its ending.
-    """
-
-    instance_data: pathlib.Path | None
-    instance_data_urls: str | None
-    custom_prompts: str | None
-    inputs: TrainingInputs
-    name: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class MadeLora:
-    """The file, and how it came about.
-
-    Attributes:
-        seconds: stage -> how long it took.
-    """
-
-    path: pathlib.Path
-    prepared: Prepared
-    trained: Trained
-    seconds: dict[str, float]
-
-
-def make_lora(base: BaseModel, request: Request, folder: pathlib.Path, report: Report) -> MadeLora:
-    """Photos in, `<folder>/<name>.safetensors` out.
-
-    Raises: SettingsError, PictureError: mistakes of the caller's; the message says what to do.
-    """
-    inputs, seconds = request.inputs, dict[str, float]()
-    base.card.resolution.check(inputs.resolution, base.card.name)
-    settings = translate(inputs)
-    log_settings(settings)
-
-    with timed("pictures", seconds):
-        prepared = prepare_examples(
-            archive=request.instance_data,
-            urls=parse_list(request.instance_data_urls, "instance_data_urls"),
-            task=inputs.task,
-            resolution=inputs.resolution,
-            custom_prompts=parse_list(request.custom_prompts, "custom_prompts"),
-        )
-    with timed("training", seconds):
-        trained = train(base, prepared.examples, settings, report)
-    path = folder / f"{request.name}.safetensors"
-    with timed("writing", seconds), explained("The result could not be written"):
-        write_lora(trained.lora, path)
-    stages = ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items())
-    logger.info("wrote %d kB; %s", path.stat().st_size // 1000, stages)
-    return MadeLora(path=path, prepared=prepared, trained=trained, seconds=seconds)
 
 
 class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not typed
@@ -182,6 +114,16 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
             le=2147483647,
             description="The number that all chance in a run depends on; leave it to get the same file from the same inputs again, change it for another try at the same subject.",
         ),
+        output_format: str = Input(
+            default="lora_diffusion",
+            choices=["lora_diffusion", "kohya", "diffusers"],
+            description="Which programs can read the file; leave it for lora_diffusion and Replicate's LoRA models, choose kohya for AUTOMATIC1111, Forge, ComfyUI or InvokeAI, diffusers for today's Python library of that name.",
+        ),
+        save_precision: str = Input(
+            default="fp16",
+            choices=["fp16", "bf16", "fp32"],
+            description="How exactly the file stores its numbers; leave it at fp16, which loses nothing that can be seen, unless a program asks for another or you go on calculating with them (fp32, twice as large).",
+        ),
     ) -> Path:
         """Coerce what JSON leaves open (5.0 is a whole number, 1 is a rate) and make the LoRA."""
         self.drop_run_folder()
@@ -196,6 +138,8 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
             lr_scheduler=lr_scheduler,  # type: ignore[arg-type]
             lora_rank=whole(lora_rank),
             seed=whole(seed),
+            output_format=output_format,  # type: ignore[arg-type]
+            save_precision=save_precision,  # type: ignore[arg-type]
         )
         archive = uploaded(instance_data)
         request = Request(
@@ -263,37 +207,3 @@ def base_model_folder() -> pathlib.Path:
     """BASE_MODEL, relative to the repository; by default the small one that comes with it."""
     repository = pathlib.Path(__file__).resolve().parent
     return repository / (os.environ.get("BASE_MODEL") or "weights/tiny")
-
-
-@contextmanager
-def explained(what: str) -> Iterator[None]:
-    """The system's own errors name our temporary files, which help nobody."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(f"{what}: {error.strerror}. Free some disk space and try again.") from error
-
-
-@contextmanager
-def timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Add how long the block took to `seconds`."""
-    start = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - start
-
-
-def log_machine(base: BaseModel) -> None:
-    packages = ("torch", "diffusers", "transformers", "peft")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-    compute, precision = base.compute, str(base.compute.dtype).removeprefix("torch.")
-    logger.info("base model %s on %s in %s", base.card.name, compute.device, precision)
-    logger.info("because %s; %s", compute.reason, versions)
-
-
-def log_settings(settings: TrainingSettings) -> None:
-    """The rates and updates that are used; they are not the numbers that were typed."""
-    for phase in (settings.inversion, settings.tuning):
-        logger.info("%s", phase)
-    logger.info(
-        "schedule %s, mirror %s, seed %d", settings.lr_scheduler, settings.mirror, settings.seed
-    )

@@ -26,9 +26,9 @@ from cli.preview import Row, write_preview
 from cli.report import describe_machine
 from cli.sampling import build_pipeline, sample
 from cli.showcase import NUM_COLUMNS, OTHER_SUBJECTS, SUBJECTS
-from predict import MadeLora, Request, make_lora
 from preprocessing.example import Example
 from preprocessing.prepare import prepare_examples
+from service.job import MadeLora, Request, make_lora
 from training.base_model import BaseModel, load_base_model
 from training.compute import pick_compute
 from training.formats import load, unload

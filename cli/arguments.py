@@ -9,14 +9,26 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from predict import Predictor, base_model_folder, output_name
-from training.settings import LrScheduler, SettingsError, Task, TrainingInputs
+from training.settings import (
+    LrScheduler,
+    OutputFormat,
+    SavePrecision,
+    SettingsError,
+    Task,
+    TrainingInputs,
+)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 EXAMPLES = REPOSITORY / "examples"
 OUTPUT = REPOSITORY / "output"
 TEXT_INPUTS = ("instance_data_urls", "custom_prompts")
 METAVARS = {int: "N", float: "RATE", str: "TEXT"}
-CHOICES = {"task": get_args(Task), "lr_scheduler": get_args(LrScheduler)}
+CHOICES = {
+    "task": get_args(Task),
+    "lr_scheduler": get_args(LrScheduler),
+    "output_format": get_args(OutputFormat),
+    "save_precision": get_args(SavePrecision),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

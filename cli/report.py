@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from cli.comparison import Comparison, Impression
-from predict import MadeLora, Request
 from preprocessing.prepare import Prepared
+from service.job import MadeLora, Request
 from training.base_model import BaseModel
 from training.loop import PhaseHistory
 from training.settings import translate

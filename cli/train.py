@@ -13,10 +13,10 @@ from cli.measure import asked_for
 from cli.preview import Row, write_preview
 from cli.report import TrainingRun, write_report
 from cli.showcase import NUM_COLUMNS, Scene, scenes
-from predict import MadeLora, Request, log_machine, make_lora, timed
 from preprocessing.errors import PictureError
 from preprocessing.example import Example
 from preprocessing.prepare import prepare_examples
+from service.job import MadeLora, Request, log_machine, make_lora, timed
 from training.base_model import BaseModel, BaseModelError, load_base_model
 from training.compute import pick_compute
 from training.formats import FormatError

@@ -8,13 +8,14 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-PACKAGES = ("preprocessing", "training", "weights", "cli")
+PACKAGES = ("preprocessing", "training", "weights", "service", "cli")
 ALLOWED = {
     "preprocessing": set(),
     "training": {"preprocessing.example"},
     "weights": set(),
-    "predict": {"preprocessing", "training", "weights"},
-    "cli": {"predict", "preprocessing", "training", "weights"},
+    "service": {"preprocessing", "training", "weights"},
+    "predict": {"service", "preprocessing", "training", "weights"},
+    "cli": {"predict", "service", "preprocessing", "training", "weights"},
 }
 
 

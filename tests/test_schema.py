@@ -45,6 +45,8 @@ WANTED = {
     "lr_scheduler": choice("lr_scheduler", "constant"),
     "lora_rank": whole(16, 1, 128),
     "seed": whole(0, 0, 2_147_483_647),
+    "output_format": choice("output_format", "lora_diffusion"),
+    "save_precision": choice("save_precision", "fp16"),
 }
 
 

@@ -10,6 +10,8 @@ from peft import LoraConfig, LoraModel
 from peft.tuners.lora import LoraLayer as PeftLoraLayer
 from torch import Tensor, nn
 
+from training.origin import UNKNOWN, Origin
+
 # The prior service's layers: in SD 1.5 these are 144 of the UNet's and 48 of the text encoder's.
 UNET_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj")
 TEXT_ENCODER_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -36,12 +38,14 @@ class TrainedLora:
         text_encoder: the same, with paths as files in the wild have them:
             `text_model.encoder.layers.0.self_attn.q_proj`.
         rank: of every pair; alpha equals rank, so the scale is 1.
+        origin: how it came about.
     """
 
     embeddings: dict[str, Tensor]
     unet: dict[str, LoraPair]
     text_encoder: dict[str, LoraPair]
     rank: int
+    origin: Origin = UNKNOWN
 
 
 @dataclass(frozen=True)

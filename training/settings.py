@@ -7,6 +7,8 @@ Task = Literal["face", "object", "style", "location"]
 LrScheduler = Literal[
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"
 ]
+OutputFormat = Literal["lora_diffusion", "kohya", "diffusers"]
+SavePrecision = Literal["fp16", "bf16", "fp32"]
 
 # The prior service multiplied every learning rate by its gradient accumulation (2), also in the
 # tuning phase, where it accumulated nothing. Callers' numbers were chosen against that.
@@ -20,7 +22,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingInputs:
-    """The numbers of the form, with the prior service's names and defaults.
+    """The choices and numbers of the form; the prior service's have its names and defaults.
 
     Attributes:
         resolution: pixels a side.
@@ -28,6 +30,7 @@ class TrainingInputs:
         max_train_steps_tuning: pictures seen by LoRA tuning.
         learning_rate_text, learning_rate_ti, learning_rate_unet: as typed; see `translate`.
         seed: same seed, inputs and machine: same bytes.
+        output_format, save_precision: of the file, see training/formats.
     """
 
     task: Task = "face"
@@ -40,11 +43,15 @@ class TrainingInputs:
     lr_scheduler: LrScheduler = "constant"
     lora_rank: int = 16
     seed: int = 0
+    output_format: OutputFormat = "lora_diffusion"
+    save_precision: SavePrecision = "fp16"
 
     def __post_init__(self) -> None:
         """Raises: SettingsError, for what no base model could do."""
         _require_choice("task", self.task, get_args(Task))
         _require_choice("lr_scheduler", self.lr_scheduler, get_args(LrScheduler))
+        _require_choice("output_format", self.output_format, get_args(OutputFormat))
+        _require_choice("save_precision", self.save_precision, get_args(SavePrecision))
         _require_whole("resolution", self.resolution, 64, 1024)
         _require_whole("max_train_steps_ti", self.max_train_steps_ti, 0, 20_000)
         _require_whole("max_train_steps_tuning", self.max_train_steps_tuning, 0, 20_000)

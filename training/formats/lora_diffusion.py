@@ -9,60 +9,54 @@ analog_svd_rank4 of cloneofsimo/lora: all of SD 1.5's 144 + 48 layers match.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from training.formats.assemble import assemble, embedding_rows, pair_from
+from training.formats.errors import FormatError
+from training.formats.layers import (
+    STABLE_DIFFUSION_UNET,
+    TEXT_ENCODER_LAYERS,
+    UNET_LAYERS,
+    sort_paths,
+    text_encoder_paths,
+)
+from training.formats.metadata import HASH, common_metadata, read_embeddings, read_origin
 from training.lora import LoraPair, TrainedLora
-
-UNET_ORDER = (
-    "attn1.to_q",
-    "attn1.to_k",
-    "attn1.to_v",
-    "attn1.to_out.0",
-    "ff.net.0.proj",
-    "attn2.to_q",
-    "attn2.to_k",
-    "attn2.to_v",
-    "attn2.to_out.0",
-)
-SECTION_ORDER = ("down_blocks", "up_blocks", "mid_block")
-TEXT_ENCODER_ORDER = ("k_proj", "v_proj", "q_proj", "out_proj")
-
-UNET_PATH = re.compile(
-    r"(?P<section>down_blocks|up_blocks|mid_block)(?:\.(?P<block>\d+))?"
-    r"\.attentions\.(?P<attention>\d+)\.transformer_blocks\.(?P<transformer>\d+)\.(?P<layer>.+)"
-)
-TEXT_ENCODER_PATH = re.compile(
-    r"text_model\.encoder\.layers\.(?P<index>\d+)\.self_attn\.(?P<layer>.+)"
-)
 
 # The reader injects into every Linear of these classes; it takes the list from the file.
 UNET_CLASSES = ("Attention", "CrossAttention", "GEGLU")
 TEXT_ENCODER_CLASSES = ("CLIPAttention",)
 EMBEDDING_MARK = "<embed>"
+# Where the layers' names stand if they are not Stable Diffusion's own.
+UNET_PATHS = "vana.unet_layers"
+
+_MATRIX = re.compile(r"(?P<part>unet|text_encoder):(?P<index>\d{1,5}):(?P<side>down|up)")
+_GEGLU_ROWS = 8  # of ff.net.0.proj for each of attn1.to_q's: 4 times the width, twice for the gate
+# Since diffusers 0.15 ff is met last.
+_LATER_ORDER = (*range(4), *range(5, len(UNET_LAYERS)), 4)
 
 
-class FormatError(ValueError):
-    """The file is not what its format promises; the message says what was found."""
+def is_this(tensors: Mapping[str, Tensor]) -> bool:
+    return any(_MATRIX.fullmatch(name) for name in tensors)
 
 
-def to_tensors(lora: TrainedLora) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """-> (tensors, metadata): LoRA matrices in float16, embeddings in float32."""
+def to_tensors(lora: TrainedLora, dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """-> (tensors, metadata): LoRA matrices in `dtype`, embeddings in float32."""
     tensors: dict[str, Tensor] = {}
-    metadata = {
+    metadata = common_metadata(lora) | {
         "unet": json.dumps(UNET_CLASSES),
         "text_encoder": json.dumps(TEXT_ENCODER_CLASSES),
     }
-    parts = (
-        ("unet", lora.unet, sort_unet_paths(lora.unet)),
-        ("text_encoder", lora.text_encoder, sort_text_encoder_paths(lora.text_encoder)),
-    )
-    for part, pairs, paths in parts:
-        for index, path in enumerate(paths):
-            tensors[f"{part}:{index}:down"] = pairs[path].down.half()
-            tensors[f"{part}:{index}:up"] = pairs[path].up.half()
+    unet_paths = sort_paths("unet", lora.unet)
+    if tuple(unet_paths) != STABLE_DIFFUSION_UNET:
+        metadata[UNET_PATHS] = json.dumps(unet_paths)
+    for part, pairs in (("unet", lora.unet), ("text_encoder", lora.text_encoder)):
+        for index, path in enumerate(sort_paths(part, pairs)):
+            tensors[f"{part}:{index}:down"] = pairs[path].down.to(dtype)
+            tensors[f"{part}:{index}:up"] = pairs[path].up.to(dtype)
             metadata[f"{part}:{index}:rank"] = str(lora.rank)
     for token, row in lora.embeddings.items():
         tensors[token] = row.float()
@@ -70,77 +64,94 @@ def to_tensors(lora: TrainedLora) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
-def from_tensors(
-    tensors: dict[str, Tensor],
-    metadata: dict[str, str],
-    unet_paths: Iterable[str],
-    text_encoder_paths: Iterable[str],
-) -> TrainedLora:
-    """The way back. A numbered file does not name its layers: the paths of the base model do.
+def from_tensors(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> TrainedLora:
+    """The way back; also for files of the prior service and of others, in both module orders.
 
-    Raises:
-        FormatError: when the file was made for a model with other layers.
+    Raises: FormatError.
     """
-    unet = _read_pairs("unet", tensors, sort_unet_paths(unet_paths))
-    text_encoder = _read_pairs("text_encoder", tensors, sort_text_encoder_paths(text_encoder_paths))
-    ranks = {len(pair.down) for pair in (*unet.values(), *text_encoder.values())}
-    if len(ranks) != 1:
-        raise FormatError(f"Every layer must have one and the same rank; found {sorted(ranks)}.")
-    return TrainedLora(
-        embeddings={
-            name: tensors[name].float()
-            for name, mark in sorted(metadata.items())
-            if mark == EMBEDDING_MARK
-        },
-        unet=unet,
-        text_encoder=text_encoder,
-        rank=ranks.pop(),
-    )
-
-
-def sort_unet_paths(paths: Iterable[str]) -> list[str]:
-    """Module paths in the order in which diffusers up to 0.14 meets them."""
-    return sorted(paths, key=_unet_position)
-
-
-def sort_text_encoder_paths(paths: Iterable[str]) -> list[str]:
-    return sorted(paths, key=_text_encoder_position)
-
-
-def _unet_position(path: str) -> tuple[int, ...]:
-    match = UNET_PATH.fullmatch(path)
-    if match is None or match["layer"] not in UNET_ORDER:
-        raise FormatError(f"The lora_diffusion format has no place for the UNet's layer {path}.")
-    return (
-        SECTION_ORDER.index(match["section"]),
-        int(match["block"] or 0),
-        int(match["attention"]),
-        int(match["transformer"]),
-        UNET_ORDER.index(match["layer"]),
-    )
-
-
-def _text_encoder_position(path: str) -> tuple[int, int]:
-    match = TEXT_ENCODER_PATH.fullmatch(path)
-    if match is None or match["layer"] not in TEXT_ENCODER_ORDER:
-        raise FormatError(f"The lora_diffusion format has no place for the text encoder's {path}.")
-    return int(match["index"]), TEXT_ENCODER_ORDER.index(match["layer"])
-
-
-def _read_pairs(part: str, tensors: dict[str, Tensor], paths: list[str]) -> dict[str, LoraPair]:
-    found = sum(name.startswith(f"{part}:") and name.endswith(":up") for name in tensors)
-    if found != len(paths):
+    numbered: dict[str, dict[int, dict[str, Tensor]]] = {"unet": {}, "text_encoder": {}}
+    for name, tensor in tensors.items():
+        if match := _MATRIX.fullmatch(name):
+            layers = numbered[match["part"]]
+            layers.setdefault(int(match["index"]), {})[match["side"]] = tensor
+        elif metadata.get(name) != EMBEDDING_MARK:
+            raise FormatError(f"The file holds a tensor {name[:120]!r}, which is no part of it.")
+    pairs = {part: _in_order(part, layers) for part, layers in numbered.items()}
+    unet = _name_unet_layers(pairs["unet"], metadata)
+    num_text_layers, rest = divmod(len(pairs["text_encoder"]), len(TEXT_ENCODER_LAYERS))
+    if rest:
         raise FormatError(
-            f"The file has {found} {part} layers, the base model {len(paths)}: it was trained on"
-            " another base model."
+            f"The file has {len(pairs['text_encoder'])} text_encoder layers; whole blocks of"
+            f" {len(TEXT_ENCODER_LAYERS)} are read."
         )
+    names = text_encoder_paths(num_text_layers)
+    text_encoder = dict(zip(names, pairs["text_encoder"], strict=True))
+    return assemble(unet, text_encoder, _embeddings(tensors, metadata), read_origin(metadata))
+
+
+def hash_metadata(digest: str) -> dict[str, str]:
+    return {HASH: digest}
+
+
+def _in_order(part: str, layers: dict[int, dict[str, Tensor]]) -> list[LoraPair]:
+    if sorted(layers) != list(range(len(layers))):
+        missing = min(set(range(len(layers))) - layers.keys())
+        raise FormatError(f"The file is not complete: it has no {part}:{missing}.")
+    return [pair_from(f"{part}:{index}", layers[index]) for index in range(len(layers))]
+
+
+def _name_unet_layers(pairs: list[LoraPair], metadata: dict[str, str]) -> dict[str, LoraPair]:
+    if not pairs:
+        return {}
+    paths = _unet_paths(metadata)
+    if len(paths) != len(pairs):
+        raise FormatError(
+            f"The file has {len(pairs)} unet layers; a numbered file is read if it has the"
+            f" {len(STABLE_DIFFUSION_UNET)} of Stable Diffusion 1.x and 2.x, or names its own."
+        )
+    if _has_geglu_at(pairs, UNET_LAYERS.index("ff.net.0.proj")):
+        return dict(zip(paths, pairs, strict=True))
+    if not _has_geglu_at(pairs, len(UNET_LAYERS) - 1):
+        raise FormatError(
+            "The file's unet layers come in an unknown order: neither number 4 nor number 8 is as"
+            " large as ff.net.0.proj must be."
+        )
+    later = [
+        paths[start + offset]
+        for start in range(0, len(paths), len(UNET_LAYERS))
+        for offset in _LATER_ORDER
+    ]
+    return dict(zip(later, pairs, strict=True))
+
+
+def _unet_paths(metadata: dict[str, str]) -> tuple[str, ...]:
+    if UNET_PATHS not in metadata:
+        return STABLE_DIFFUSION_UNET
+    damaged = FormatError(f"The file's metadata is damaged: {UNET_PATHS} is no list of layers.")
     try:
-        return {
-            path: LoraPair(
-                down=tensors[f"{part}:{index}:down"].to(torch.float32),
-                up=tensors[f"{part}:{index}:up"].to(torch.float32),
-            )
-            for index, path in enumerate(paths)
-        }
-    except KeyError as error:
-        raise FormatError(f"The file has no {error.args[0]}: it is not complete.") from error
+        paths = json.loads(metadata[UNET_PATHS])
+    except (ValueError, RecursionError) as error:
+        raise damaged from error
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise damaged
+    if len(set(paths)) != len(paths) or len(paths) % len(UNET_LAYERS):
+        raise damaged
+    return tuple(sort_paths("unet", paths))
+
+
+def _has_geglu_at(pairs: list[LoraPair], index: int) -> bool:
+    """By the first transformer block: ff.net.0.proj writes eight times what attn1.to_q does."""
+    return len(pairs[index].up) == _GEGLU_ROWS * len(pairs[0].up)
+
+
+def _embeddings(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> dict[str, Tensor]:
+    """The tensors themselves count; the metadata knows their order."""
+    names = sorted(name for name, mark in metadata.items() if mark == EMBEDDING_MARK)
+    order = list(read_embeddings(metadata) or ())
+    names.sort(key=lambda name: order.index(name) if name in order else len(order))
+    embeddings = {}
+    for name in names:
+        if name not in tensors:
+            raise FormatError(f"The file is not complete: the word {name[:40]!r} has no vector.")
+        (embeddings[name],) = embedding_rows(name, tensors[name])
+    return embeddings

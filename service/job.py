@@ -1,0 +1,143 @@
+"""One run: photos in, a LoRA file out. The web form, the API and the command line all call this."""
+
+import importlib.metadata
+import logging
+import os
+import pathlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import training
+from preprocessing.prepare import Prepared, prepare_examples
+from preprocessing.prompts import parse_list
+from training.base_model import BaseModel
+from training.formats import write_lora
+from training.loop import Report
+from training.origin import Origin
+from training.pivotal import Trained, train
+from training.settings import TrainingInputs, TrainingSettings, translate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One run, as it was asked for.
+
+    Attributes:
+        instance_data: a zip of photos; None when all of them come by URL.
+        instance_data_urls, custom_prompts: lists as text, see `parse_list`.
+        name: of the file to write, without its ending.
+    """
+
+    instance_data: pathlib.Path | None
+    instance_data_urls: str | None
+    custom_prompts: str | None
+    inputs: TrainingInputs
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeLora:
+    """The file, and how it came about.
+
+    Attributes:
+        seconds: stage -> how long it took.
+    """
+
+    path: pathlib.Path
+    prepared: Prepared
+    trained: Trained
+    seconds: dict[str, float]
+
+
+def make_lora(base: BaseModel, request: Request, folder: pathlib.Path, report: Report) -> MadeLora:
+    """Photos in, `<folder>/<name>.safetensors` out.
+
+    Raises: SettingsError, PictureError: mistakes of the caller's; the message says what to do.
+    """
+    inputs, seconds = request.inputs, dict[str, float]()
+    base.card.resolution.check(inputs.resolution, base.card.name)
+    settings = translate(inputs)
+    log_settings(settings)
+
+    with timed("pictures", seconds):
+        prepared = prepare_examples(
+            archive=request.instance_data,
+            urls=parse_list(request.instance_data_urls, "instance_data_urls"),
+            task=inputs.task,
+            resolution=inputs.resolution,
+            custom_prompts=parse_list(request.custom_prompts, "custom_prompts"),
+        )
+    with timed("training", seconds):
+        trained = train(base, prepared.examples, settings, report)
+    origin = origin_of(base, inputs, settings, len(prepared.examples))
+    lora = replace(trained.lora, origin=origin)
+    path = folder / f"{request.name}.safetensors"
+    with timed("writing", seconds), explained("The result could not be written"):
+        write_lora(lora, path, inputs.output_format, inputs.save_precision)
+    stages = ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items())
+    logger.info("wrote %d kB; %s", path.stat().st_size // 1000, stages)
+    trained = Trained(lora, trained.histories)
+    return MadeLora(path=path, prepared=prepared, trained=trained, seconds=seconds)
+
+
+def origin_of(
+    base: BaseModel, inputs: TrainingInputs, settings: TrainingSettings, num_pictures: int
+) -> Origin:
+    """What the file says of the run. No clock: a date only if SOURCE_DATE_EPOCH gives one."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    inversion, tuning = settings.inversion, settings.tuning
+    return Origin(
+        base_model=base.card.name,
+        prediction_type=base.noise_scheduler.config.prediction_type,
+        task=inputs.task,
+        resolution=inputs.resolution,
+        num_pictures=num_pictures,
+        inversion_steps=inversion.num_updates * inversion.batch_size,
+        tuning_steps=tuning.num_updates * tuning.batch_size,
+        learning_rate_ti=inversion.learning_rate,
+        learning_rate_unet=tuning.unet_learning_rate,
+        learning_rate_text=tuning.text_learning_rate,
+        lr_scheduler=settings.lr_scheduler,
+        seed=settings.seed,
+        version=training.__version__,
+        date=datetime.fromtimestamp(int(epoch), UTC).isoformat() if epoch.isdecimal() else None,
+    )
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """The system's own errors name our temporary files, which help nobody."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{what}: {error.strerror}. Free some disk space and try again.") from error
+
+
+@contextmanager
+def timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Add how long the block took to `seconds`."""
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start
+
+
+def log_machine(base: BaseModel) -> None:
+    packages = ("torch", "diffusers", "transformers", "peft")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    compute, precision = base.compute, str(base.compute.dtype).removeprefix("torch.")
+    logger.info("base model %s on %s in %s", base.card.name, compute.device, precision)
+    logger.info("because %s; %s", compute.reason, versions)
+
+
+def log_settings(settings: TrainingSettings) -> None:
+    """The rates and updates that are used; they are not the numbers that were typed."""
+    for phase in (settings.inversion, settings.tuning):
+        logger.info("%s", phase)
+    logger.info(
+        "schedule %s, mirror %s, seed %d", settings.lr_scheduler, settings.mirror, settings.seed
+    )

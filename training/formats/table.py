@@ -1,0 +1,82 @@
+"""TrainedLora <-> file: one module per format, one row per format in FORMATS.
+
+A format is a module of four functions: `to_tensors(lora, dtype)` and `from_tensors(tensors,
+metadata)` are each other's inverse; `is_this(tensors)` tells its files from others';
+`hash_metadata(digest)` says how it names the hash of its tensors.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from training.formats import diffusers_peft, kohya, lora_diffusion
+from training.formats.errors import FormatError
+from training.formats.file import read_file, write_file
+from training.lora import TrainedLora
+
+FORMATS = {"lora_diffusion": lora_diffusion, "kohya": kohya, "diffusers": diffusers_peft}
+PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredLora:
+    """What a file holds: `output_format` and `save_precision` as `write_lora` takes them."""
+
+    lora: TrainedLora
+    output_format: str
+    save_precision: str
+
+
+def write_lora(
+    lora: TrainedLora,
+    path: Path,
+    output_format: str = "lora_diffusion",
+    save_precision: str = "fp16",
+) -> None:
+    """Write the file whole or not at all; equal LoRAs give equal bytes.
+
+    Args:
+        output_format: a key of FORMATS.
+        save_precision: a key of PRECISIONS, for the LoRA's matrices; the words' vectors are always
+            float32.
+
+    Raises:
+        FormatError: when the LoRA holds NaN or numbers beyond what the file's precision can hold.
+        OSError: when the folder cannot be written to.
+    """
+    module = FORMATS[output_format]
+    tensors, metadata = module.to_tensors(lora, PRECISIONS[save_precision])
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise FormatError(
+            "The trained LoRA holds numbers too large for its file: the training went astray. Lower"
+            " the learning rates (to a tenth, say) and try again."
+        )
+    write_file(path, tensors, metadata, module.hash_metadata)
+
+
+def read_lora(path: Path) -> StoredLora:
+    """Read a file of any of the formats, by this trainer or another.
+
+    Raises:
+        FormatError: when it is something else; the message says what was found.
+        OSError: when it cannot be opened.
+    """
+    tensors, metadata = read_file(path)
+    for name, module in FORMATS.items():
+        if module.is_this(tensors):
+            lora = module.from_tensors(tensors, metadata)
+            return StoredLora(lora=lora, output_format=name, save_precision=_precision(tensors))
+    found = ", ".join(repr(name[:60]) for name in sorted(tensors)[:3]) or "none at all"
+    raise FormatError(
+        f"This is no LoRA in one of the formats {', '.join(FORMATS)}; its tensors begin with"
+        f" {found}. Read are LoRAs for Stable Diffusion 1.x and 2.x."
+    )
+
+
+def _precision(tensors: dict[str, torch.Tensor]) -> str:
+    """The one that all matrices have; else the finest."""
+    words = f"{kohya.BUNDLE}."
+    stored = {t.dtype for name, t in tensors.items() if t.ndim == 2 and not name.startswith(words)}
+    names = {dtype: name for name, dtype in PRECISIONS.items()}
+    return names[stored.pop()] if len(stored) == 1 else "fp32"
