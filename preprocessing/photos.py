@@ -1,6 +1,7 @@
 """The bytes of a photo -> an upright sRGB image -> the part of it that is trained on."""
 
 import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +22,9 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "TIFF", "GIF", "JPEG20
 _JPEGS = ("JPEG", "MPO")
 _CAMERA_FORMATS = (*_JPEGS, "HEIF")  # here further frames are depth maps and the like
 
-# A JPEG beyond a usual camera's size is decoded at a half, quarter or eighth of its size, but never
-# below this many times the resolution: enough to crop a quarter of the side out of it unenlarged.
-_HUGE_PIXELS = 25_000_000
-_MIN_DRAFT_FACTOR = 4
+# JPEGs can be decoded at a half, quarter or eighth of their size, in a fraction of the time. At
+# least twice the resolution is left for Lanczos to choose from.
+_HEADROOM = 2
 _REDUCING_GAP = 3.0  # plain Lanczos to the eye, at half the time for a camera's photo
 
 _TRANSPOSE = {
@@ -49,7 +49,7 @@ class Photo:
     """A decoded photo.
 
     Attributes:
-        image: RGB, upright, sRGB; a huge JPEG's is smaller than `size`.
+        image: RGB, upright, sRGB; a JPEG's may be smaller than `size`.
         size: width and height of the upright photo in pixels, as it was sent.
         remarks: what was done that its owner may want to know.
     """
@@ -59,13 +59,19 @@ class Photo:
     remarks: tuple[str, ...]
 
 
-def read_photo(data: bytes, resolution: int) -> Photo:
+def read_photo(data: bytes, resolution: int, headroom: int = _HEADROOM) -> Photo:
     """The bytes of a picture of any accepted format, to be used at `resolution` pixels a side.
+
+    A JPEG may come out smaller than it is, but its shorter side keeps `headroom` times the
+    resolution if it had them: as much as a crop may take away, and no less than 2.
+
+    Takes as much time and memory as the picture asks for: what strangers send goes through
+    `decoders.read_photo_apart`.
 
     Raises: PhotoError, for what cannot be decoded and for too few or too many pixels.
     """
     try:
-        return _decode(data, resolution)
+        return _decode(data, resolution, headroom)
     except PhotoError:
         raise
     except MemoryError as error:
@@ -91,7 +97,7 @@ def resize(photo: Photo, box: Box, resolution: int) -> Image.Image:
     )
 
 
-def _decode(data: bytes, resolution: int) -> Photo:
+def _decode(data: bytes, resolution: int, headroom: int) -> Photo:
     image = Image.open(io.BytesIO(data), formats=_FORMATS)
     header_size = image.size
     _check_size(image, resolution)
@@ -99,12 +105,12 @@ def _decode(data: bytes, resolution: int) -> Photo:
     # (To count them would mean to read them all.)
     if getattr(image, "is_animated", False) and image.format not in _CAMERA_FORMATS:
         remarks.append("only the first of its frames or pages is used")
-    is_huge = image.format in _JPEGS and image.width * image.height > _HUGE_PIXELS
-    if is_huge:
-        image.draft(None, _draft_size(image.size, resolution))
+    is_scalable = image.format in _JPEGS
+    if is_scalable:
+        image.draft(None, _draft_size(image.size, headroom * resolution))
     image.load()
     orientation = _read_orientation(image)
-    size = header_size if is_huge else image.size  # a HEIC's header does not know its turn
+    size = header_size if is_scalable else image.size  # a HEIC's header does not know its turn
     size = size[::-1] if orientation in _QUARTER_TURNS else size
     upright, colour_remarks = _to_srgb(image)
     if orientation in _TRANSPOSE:
@@ -131,9 +137,10 @@ def _check_size(image: Image.Image, resolution: int) -> None:
         raise PhotoError("a camera's raw file. Export it as JPEG.")
 
 
-def _draft_size(size: tuple[int, int], resolution: int) -> tuple[int, int]:
-    factor = _MIN_DRAFT_FACTOR * resolution / min(size)
-    return (int(size[0] * factor), int(size[1] * factor))
+def _draft_size(size: tuple[int, int], min_side: int) -> tuple[int, int]:
+    """The least that Pillow may decode a JPEG at."""
+    factor = min_side / min(size)
+    return (math.ceil(size[0] * factor), math.ceil(size[1] * factor))
 
 
 def _read_orientation(image: Image.Image) -> int:

@@ -1,7 +1,6 @@
 """Whatever was sent -> the examples to train on, and an account of every file."""
 
 import logging
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,20 +10,23 @@ from PIL import Image
 
 from preprocessing.archive import File, read_files
 from preprocessing.crops import crop_square
+from preprocessing.decoders import DecodeBudget, read_photo_apart
 from preprocessing.download import PUBLIC_ADDRESSES, DownloadPolicy, read_addresses
 from preprocessing.errors import ArchiveError, PhotoError, PictureError
 from preprocessing.example import Example
 from preprocessing.limits import MAX_PICTURES
-from preprocessing.photos import read_photo, resize
+from preprocessing.photos import resize
 from preprocessing.prompts import check_prompts, prompts_for
 from preprocessing.report import PhotoReport, log_reports, nothing_usable
 from preprocessing.threads import map_in_order
 
 logger = logging.getLogger(__name__)
 
-# Pillow lets other threads run while it decodes. More would cost memory: the largest photo that is
-# accepted takes 400 MB, and as much again while its colours are converted.
+# As many decoders at work. More would cost memory: each may take MAX_DECODE_BYTES.
 _NUM_THREADS = 2
+# How many times the resolution a JPEG's shorter side keeps: a face's crop may take a quarter of it.
+_HEADROOM = {"face": 4}
+_LEAST_HEADROOM = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +77,10 @@ def prepare_examples(
         )
     check_prompts(task, custom_prompts)
     files = enumerate(_within_limit(_all_files(archive, urls, policy)), 1)
-    with warnings.catch_warnings():
-        # Pillow warns of what the reports tell, or of nothing the caller could change.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        prepare = partial(_prepare, resolution=resolution)
-        futures = map_in_order(prepare, files, num_threads=_NUM_THREADS)
-        outcomes = tuple(future.result() for future in futures)
+    headroom = _HEADROOM.get(task, _LEAST_HEADROOM)
+    prepare = partial(_prepare, resolution=resolution, headroom=headroom, budget=DecodeBudget())
+    futures = map_in_order(prepare, files, num_threads=_NUM_THREADS)
+    outcomes = tuple(future.result() for future in futures)
     reports = tuple(outcome.report for outcome in outcomes)
     log_reports(reports)
     if not any(outcome.image for outcome in outcomes):
@@ -117,12 +117,14 @@ def _within_limit(files: Iterator[File]) -> Iterator[File]:
         yield file
 
 
-def _prepare(numbered_file: tuple[int, File], *, resolution: int) -> _Outcome:
+def _prepare(
+    numbered_file: tuple[int, File], *, resolution: int, headroom: int, budget: DecodeBudget
+) -> _Outcome:
     position, file = numbered_file
     if file.problem:
         return _skipped(position, file, file.problem)
     try:
-        photo = read_photo(file.data, resolution)
+        photo = read_photo_apart(file.data, resolution, headroom, budget)
     except PhotoError as error:
         return _skipped(position, file, str(error))
     crop = crop_square(photo.size)

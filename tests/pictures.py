@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import struct
 import zipfile
 import zlib
@@ -93,3 +94,36 @@ def claim_size(width: int, height: int) -> bytes:
     png = encode(noise(9, 9))
     header = b"IHDR" + struct.pack(">2I", width, height) + png[24:29]
     return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
+
+
+def png_of_sixteen_bits(colour: tuple[int, int, int]) -> bytes:
+    """64 x 64 pixels of one colour, each channel up to 65535; Pillow reads but cannot write it."""
+    rows = 64 * (b"\0" + 64 * struct.pack(">3H", *colour))
+    chunks = (
+        (b"IHDR", struct.pack(">2I5B", 64, 64, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def swapped_cmyk() -> bytes:
+    """A printer's profile (ICC.1, lut8Type) in which all ink is white, and no ink black."""
+    table = b"".join(
+        bytes((round(255 * sum(corner) / 4), 128, 128))  # L*, a*, b*
+        for corner in itertools.product((0, 1), repeat=4)
+    )
+    identity = struct.pack(">9i", *(65536 * (place % 4 == 0) for place in range(9)))
+    lut = b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + identity + 4 * bytes(range(256)) + table
+    lut += 3 * bytes(range(256))
+    name = b"desc" + bytes(4) + struct.pack(">I", 8) + b"swapped\0" + bytes(79)
+    tags = struct.pack(">I", 2) + struct.pack(">4s2I", b"desc", 156, len(name))
+    tags += struct.pack(">4s2I", b"A2B0", 156 + len(name), len(lut))
+    size = 156 + len(name) + len(lut)
+    header = struct.pack(">I4sI4s4s4s", size, b"\0\0\0\0", 0x02400000, b"prtr", b"CMYK", b"Lab ")
+    header += bytes(12) + b"acsp" + bytes(28)
+    header += struct.pack(">3i", 63190, 65536, 54061)  # D50
+    return header.ljust(128, b"\0") + tags + name + lut

@@ -1,0 +1,134 @@
+"""Photos are decoded in processes of their own, in bounded time and memory."""
+
+import gc
+import resource
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from preprocessing.decoders import DecodeBudget, end_idle_workers, read_photo_apart
+from preprocessing.errors import PhotoError, PictureError
+from preprocessing.kinds import picture_kind
+from preprocessing.photos import Photo, read_photo
+from tests.bombs import (
+    jpeg2000_of_tiny_precincts,
+    jpeg_of_many_scans,
+    png_of_many_chunks,
+    tiff_of_one_tile,
+)
+from tests.pictures import HEIC_SIDEWAYS, encode, noise, photo
+
+
+def read(data: bytes, budget: DecodeBudget | None = None) -> Photo:
+    return read_photo_apart(data, 64, 2, budget or DecodeBudget())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        photo(),
+        HEIC_SIDEWAYS,
+        encode(noise(80, 64).convert("RGBA")),
+        encode(noise(80, 64).convert("P"), "GIF", save_all=True, append_images=[noise(80, 64)]),
+    ],
+    ids=["JPEG", "HEIC", "RGBA", "animation"],
+)
+def test_what_comes_back_is_what_decoding_here_gives(data):
+    here, apart = read_photo(data, 64), read(data)
+    np.testing.assert_array_equal(np.asarray(apart.image), np.asarray(here.image))
+    assert (apart.size, apart.remarks) == (here.size, here.remarks)
+
+
+def test_a_refusal_comes_back_word_for_word():
+    for data in (photo()[:900], encode(noise(9, 9)), b"hello", b""):
+        with pytest.raises(PhotoError) as here:
+            read_photo(data, 64)
+        with pytest.raises(PhotoError) as apart:
+            read(data)
+        assert str(apart.value) == str(here.value)
+
+
+BOMBS = {
+    "JPEG 2000": (jpeg2000_of_tiny_precincts(1_000), 200),
+    "JPEG": (jpeg_of_many_scans(1_000, 5_000), 300_000),
+    "PNG": (png_of_many_chunks(500_000), 7_000_000),
+    "TIFF": (tiff_of_one_tile(64, 12_000), 500_000),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_takes_more_time_than_it_may_is_given_up(name):
+    data, most_bytes = BOMBS[name]
+    assert len(data) < most_bytes
+    budget = DecodeBudget(photo_seconds=0.25, set_seconds=10.0)
+    read(photo(), budget)  # so that a process is running
+    start = time.monotonic()
+    with pytest.raises(PhotoError, match="takes too much time or memory to decode") as refusal:
+        read(data, budget)
+    assert time.monotonic() - start < 5.0
+    assert picture_kind(data) in str(refusal.value)
+    assert budget.set_seconds <= 10.0 - 0.25
+
+
+@pytest.mark.slow
+def test_what_takes_more_memory_than_it_may_is_given_up():
+    with pytest.raises(PhotoError, match="2000 picture"):
+        read(jpeg2000_of_tiny_precincts(9_999))  # 42 GB
+    end_idle_workers()
+    most_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    assert most_bytes < 4.2 * 2**30
+
+
+def test_after_a_bomb_the_next_photo_is_decoded_as_ever():
+    budget = DecodeBudget(photo_seconds=0.25, set_seconds=10.0)
+    with pytest.raises(PhotoError):
+        read(BOMBS["JPEG"][0], budget)
+    assert read(photo(), budget).size == (96, 72)
+
+
+def test_a_set_has_its_time_too_and_this_is_said():
+    budget = DecodeBudget(photo_seconds=0.2, set_seconds=0.5)
+    start = time.monotonic()
+    for _ in range(3):
+        with pytest.raises(PhotoError):
+            read(BOMBS["JPEG"][0], budget)
+    with pytest.raises(PictureError, match=r"take too long to decode\. Send fewer") as refusal:
+        read(photo(), budget)
+    assert not isinstance(refusal.value, PhotoError)
+    assert time.monotonic() - start < 10.0
+
+
+def test_ordinary_photos_spend_what_they_take():
+    budget = DecodeBudget()
+    before = budget.set_seconds
+    read(encode(noise(1_000, 1_000)), budget)
+    assert 0.001 < before - budget.set_seconds < 2.0
+
+
+def test_processes_are_used_again_and_many_threads_do_not_meet():
+    budget, photos = DecodeBudget(), [encode(noise(80, 64, seed)) for seed in range(4)]
+    wrong = []
+
+    def decode(seed: int) -> None:
+        for _ in range(5):
+            if (
+                np.asarray(read(photos[seed], budget).image).tobytes()
+                != noise(80, 64, seed).tobytes()
+            ):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=decode, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_processes_that_were_ended_leave_nothing_open():
+    read(photo())
+    end_idle_workers()
+    gc.collect()  # would warn of an open pipe, and warnings are errors
+    assert read(photo()).size == (96, 72)
