@@ -3,7 +3,6 @@
 # ruff: noqa: B008  # Cog wants the form as calls in the defaults
 
 import logging
-import os
 import pathlib
 import re
 import sys
@@ -14,6 +13,7 @@ from typing import Optional
 from cog import BasePredictor, Input, Path
 
 from service.job import MadeLora, Request, log_machine, make_lora
+from training.base_card import base_model_folder
 from training.base_model import load_base_model
 from training.compute import pick_compute
 from training.settings import SettingsError, TrainingInputs
@@ -201,9 +201,3 @@ def output_name(archive_name: str) -> str:
     ascii_stem = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", ascii_stem).strip("-.")[:MAX_NAME_LENGTH]
     return "lora" if name in NAMELESS else name
-
-
-def base_model_folder() -> pathlib.Path:
-    """BASE_MODEL, relative to the repository; by default the small one that comes with it."""
-    repository = pathlib.Path(__file__).resolve().parent
-    return repository / (os.environ.get("BASE_MODEL") or "weights/tiny")

@@ -1,14 +1,15 @@
 """What was typed after `script/train`, read and checked."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from inspect import signature
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from predict import Predictor, base_model_folder, output_name
+from cli.files import OUTPUT, find_example, first_example, near, require_file
+from predict import Predictor, output_name
+from training.base_card import base_model_folder
 from training.settings import (
     LrScheduler,
     OutputFormat,
@@ -18,9 +19,6 @@ from training.settings import (
     TrainingInputs,
 )
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-EXAMPLES = REPOSITORY / "examples"
-OUTPUT = REPOSITORY / "output"
 TEXT_INPUTS = ("instance_data_urls", "custom_prompts")
 METAVARS = {int: "N", float: "RATE", str: "TEXT"}
 CHOICES = {
@@ -48,14 +46,6 @@ class Command:
     instance_data_urls: str | None
     custom_prompts: str | None
     inputs: dict[str, str | int | float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExampleZip:
-    """What goes with a zip that comes with the repository."""
-
-    task: str | None = None
-    evaluate: Path | None = None
 
 
 class Parser(argparse.ArgumentParser):
@@ -118,49 +108,11 @@ def build_parser() -> Parser:
     return parser
 
 
-def first_example() -> Path:
-    names = list(read_examples()) or sorted(path.name for path in EXAMPLES.glob("*.zip"))
-    if not names:
-        raise SettingsError("There is no zip in examples/. Name one: script/train my-pictures.zip")
-    return near(EXAMPLES / names[0])
-
-
-def find_example(archive: Path | None) -> ExampleZip | None:
-    """What examples.json says about this zip, if it is one of the repository's own."""
-    if archive is None or archive.resolve().parent != EXAMPLES:
-        return None
-    entry = read_examples().get(archive.name, {})
-    held_out = entry.get("evaluate")
-    return ExampleZip(
-        task=entry.get("task"),
-        evaluate=near(EXAMPLES / held_out) if held_out else None,
-    )
-
-
-def read_examples() -> dict[str, dict[str, str]]:
-    """Name of a zip -> its task, and the zip of other pictures to measure on."""
-    path = EXAMPLES / "examples.json"
-    if not path.is_file():
-        return {}
-    table: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
-    return table
-
-
 def default_out(archive: Path | None) -> Path:
     return near(OUTPUT / f"{output_name(archive.name if archive else '')}.safetensors")
-
-
-def near(path: Path) -> Path:
-    """Relative to where the command was given, if it is under it: shorter to read."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def checked_out(out: Path) -> Path:
     if out.suffix != ".safetensors":
         raise SettingsError(f"--out must name a .safetensors file; got {str(out)!r}.")
     return out
-
-
-def require_file(path: Path | None) -> None:
-    if path is not None and not path.is_file():
-        raise SettingsError(f"There is no file {str(path)!r}. Check its name, and where you are.")

@@ -3,12 +3,12 @@
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from PIL import Image
 
 from cli.arguments import Command, parse_command
 from cli.comparison import Comparison, compare
+from cli.files import beside
 from cli.measure import asked_for
 from cli.preview import Row, write_preview
 from cli.report import TrainingRun, write_report
@@ -129,11 +129,6 @@ def training_caption(num_pictures: int) -> str:
 def scene_row(who: str, scene: Scene, words: str, images: Sequence[Image.Image]) -> Row:
     caption = f'{who}: "{asked_for(scene.title, words)}"'
     return Row(caption=caption, images=images, labels=scene.labels)
-
-
-def beside(out: Path, ending: str) -> Path:
-    """photos.safetensors -> photos.safetensors.<ending>"""
-    return out.with_name(f"{out.name}.{ending}")
 
 
 def tell(command: Command, finished: TrainingRun) -> None:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from predict import COG_PREFIX, Predictor, base_model_folder, output_name, whole
+from predict import COG_PREFIX, Predictor, output_name, whole
 from preprocessing.errors import PictureError
 from service.job import Request, make_lora
+from training.base_card import base_model_folder
 from training.base_model import BaseModel
 from training.loop import Progress
 from training.settings import SettingsError, TrainingInputs

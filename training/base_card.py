@@ -1,6 +1,7 @@
 """What a base model can do, read from its small text files: no weights, and no torch."""
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,3 +66,9 @@ def read_card(folder: Path) -> BaseCard:
             native=native, smallest=native // 2, largest=2 * native, step=max(8, factor)
         ),
     )
+
+
+def base_model_folder() -> Path:
+    """BASE_MODEL, relative to the repository; by default the small one that comes with it."""
+    repository = Path(__file__).resolve().parent.parent
+    return repository / (os.environ.get("BASE_MODEL") or "weights/tiny")
