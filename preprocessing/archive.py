@@ -1,64 +1,80 @@
 """A file that was sent -> the files in it, one at a time. Nothing is ever extracted by name."""
 
-import struct
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
+from preprocessing.captions import (
+    FILE_NAME,
+    TABLE,
+    TEXT_FILE,
+    Caption,
+    CaptionError,
+    read_caption,
+)
+from preprocessing.companions import Group, Sighting, group, is_table
+from preprocessing.entries import (
+    Entry,
+    EntryError,
+    is_litter,
+    keep_apart,
+    read_start,
+    read_whole,
+    too_large,
+)
 from preprocessing.errors import ArchiveError
-from preprocessing.kinds import HEAD_BYTES, describe, picture_kind
+from preprocessing.file_names import captions_from_names
+from preprocessing.kinds import HEAD_BYTES, describe, is_gzip, is_tar, is_zip, picture_kind
 from preprocessing.limits import (
     GIB,
     MAX_ARCHIVE_BYTES,
-    MAX_ARCHIVE_ENTRIES,
-    MAX_DIRECTORY_BYTES,
+    MAX_CAPTION_BYTES,
     MAX_FILE_BYTES,
-    MAX_UNPACKED_BYTES,
-    MIB,
 )
+from preprocessing.tables import read_tables
+from preprocessing.tars import tar_entries, unpacked_gzip
+from preprocessing.zips import zip_entries
 
 _PICTURE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif"),
     *(".bmp", ".tif", ".tiff", ".gif", ".jp2"),
 )
-_LITTER = ("__macosx", "thumbs.db", "desktop.ini")
-_LOCAL_HEADER_BYTES = 30  # the fixed part of what stands before each file's data
-_ENCRYPTED = 0x1
-_CHUNK_BYTES = MIB
-_DAMAGED = "damaged or cut off on its way: zip the pictures again and send the new zip"
 
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """One file that was met.
+    """One file that was met, with what lay beside it and belongs to it.
 
     Attributes:
         name: its path in the archive, cleaned, no two alike; only ever a label, never opened.
         data: its bytes; empty when there is a problem.
         problem: why it cannot be used; "" if nothing is known against it.
         is_picture: it counts as one of the caller's pictures, usable or not.
+        caption: what its owner wrote about it, if anything.
+        mask: the bytes of a picture that is white on its subject; empty without one.
+        remarks: what its owner may want to know.
     """
 
     name: str
     data: bytes
     problem: str
     is_picture: bool
+    caption: Caption | None = None
+    mask: bytes = b""
+    remarks: tuple[str, ...] = ()
 
 
 def read_files(source: BinaryIO, label: str) -> Iterator[File]:
-    """The files of a zip in the order of their names, or the one picture that `source` is.
+    """The files of a zip, tar or tar.gz in the order of their names, or the one picture it is.
 
-    `label` names a single picture. Only one file is held at a time. Folders, and what computers
-    leave behind, are passed over.
+    `label` names a single picture. Only one file is held at a time, with its mask and caption.
+    Folders, and what computers leave behind, are passed over.
 
     Raises: ArchiveError, before the first file, if `source` is neither, or not safe to unpack.
     """
-    num_bytes = source.seek(0, 2)
-    source.seek(0)
-    head = source.read(HEAD_BYTES)
+    num_bytes, head = _measure(source)
     if num_bytes > MAX_ARCHIVE_BYTES:
         raise ArchiveError(
             f"larger than {MAX_ARCHIVE_BYTES // GIB} GiB ({num_bytes / GIB:.1f} GiB)."
@@ -66,153 +82,103 @@ def read_files(source: BinaryIO, label: str) -> Iterator[File]:
         )
     if picture_kind(head):
         yield _single_picture(source, num_bytes, label)
-    elif zipfile.is_zipfile(source):
-        yield from _read_zip(source, num_bytes)
+    elif is_gzip(head):
+        with unpacked_gzip(source) as tar:
+            yield from _read_entries(tar_entries(tar, _measure(tar)[0]), "tar.gz")
+    elif is_tar(head):
+        yield from _read_entries(tar_entries(source, num_bytes), "tar")
+    elif is_zip(head) or zipfile.is_zipfile(source):
+        yield from _read_entries(zip_entries(source, num_bytes), "zip")
     else:
-        raise ArchiveError(_not_a_zip(head))
+        noun, advice = describe(head)
+        raise ArchiveError(f"neither a zip nor a picture but {noun}. {advice}")
 
 
-def _not_a_zip(head: bytes) -> str:
-    if head.startswith(b"PK"):
-        return f"the zip is {_DAMAGED}."
-    noun, advice = describe(head)
-    return f"neither a zip nor a picture but {noun}. {advice}"
+def _measure(source: BinaryIO) -> tuple[int, bytes]:
+    """Its length and its first bytes; it is at its beginning afterwards."""
+    num_bytes = source.seek(0, 2)
+    source.seek(0)
+    head = source.read(HEAD_BYTES)
+    source.seek(0)
+    return num_bytes, head
 
 
 def _single_picture(source: BinaryIO, num_bytes: int, label: str) -> File:
-    problem = _too_large(num_bytes)
-    source.seek(0)
+    problem = too_large(num_bytes)
     data = b"" if problem else source.read()
     return File(name=label, data=data, problem=problem, is_picture=True)
 
 
-def _read_zip(source: BinaryIO, num_bytes: int) -> Iterator[File]:
+def _read_entries(entries: Sequence[Entry], noun: str) -> Iterator[File]:
+    entries = sorted((e for e in entries if not is_litter(e.name)), key=lambda entry: entry.name)
+    if not entries:
+        raise ArchiveError(f"the {noun} holds no files. Put 3 to 100 pictures into it.")
+    # A look into every file: which texts and masks belong to a picture must be known when its turn
+    # comes, and only their contents tell pictures from other files.
+    sightings = [_sight(entry) for entry in entries]
+    tables = [sighting.entry for sighting in sightings if is_table(sighting)]
+    groups = group([sighting for sighting in sightings if not is_table(sighting)])
+    pictures = {one.path for one in groups if one.sighting.is_picture}
+    rows, problems = read_tables(tables, pictures)
+    for name, problem in problems.items():
+        yield File(name=name, data=b"", problem=problem, is_picture=False)
+    labels = keep_apart(one.sighting.entry.name for one in groups)
+    for one, label, caption in zip(groups, labels, _captions(groups, rows), strict=True):
+        yield _read_group(one, label, caption)
+
+
+def _sight(entry: Entry) -> Sighting:
+    """Its first bytes: what it is."""
+    is_picture = entry.name.lower().endswith(_PICTURE_SUFFIXES)
     try:
-        archive = zipfile.ZipFile(_BoundedReads(source))
-    except ArchiveError:
-        raise
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
-        raise ArchiveError(f"the zip is {_DAMAGED}.") from error
-    with archive:
-        infos = archive.infolist()
-        _refuse_bombs(infos, num_bytes)
-        entries = [(_clean_name(info.filename), info) for info in infos if not _is_folder(info)]
-        entries = [(name, info) for name, info in entries if not _is_litter(name)]
-        if not entries:
-            raise ArchiveError("the zip holds no files. Put 3 to 100 pictures into it.")
-        entries.sort(key=lambda entry: entry[0])
-        numbers: dict[str, int] = {}
-        for name, info in entries:
-            yield _read_entry(archive, info, _keep_apart(name, numbers))
+        head = read_start(entry, HEAD_BYTES)
+    except EntryError as error:
+        return Sighting(entry=entry, problem=str(error), is_picture=is_picture, is_readable=False)
+    if picture_kind(head):
+        return Sighting(entry=entry, problem="", is_picture=True, is_readable=True)
+    noun, advice = describe(head)
+    problem = f"{noun}, not a picture. {advice}"
+    return Sighting(entry=entry, problem=problem, is_picture=is_picture, is_readable=True)
 
 
-def _refuse_bombs(infos: list[zipfile.ZipInfo], num_bytes: int) -> None:
-    """What a zip says of itself must fit into it. Raises: ArchiveError."""
-    if len(infos) > MAX_ARCHIVE_ENTRIES:
-        raise ArchiveError(
-            f"the zip holds {len(infos):,} files; at most {MAX_ARCHIVE_ENTRIES:,} are accepted."
-            " Zip only the pictures to train on."
-        )
-    unpacked_bytes = sum(info.file_size for info in infos)
-    if unpacked_bytes > MAX_UNPACKED_BYTES:
-        raise ArchiveError(
-            f"the zip would unpack to {unpacked_bytes / GIB:.1f} GiB; at most"
-            f" {MAX_UNPACKED_BYTES // GIB} GiB are accepted. Send fewer or smaller pictures."
-        )
-    spans = sorted((info.header_offset, _first_byte_after(info)) for info in infos)
-    ends = [0, *(end for _, end in spans)]
-    starts = [*(start for start, _ in spans), num_bytes]
-    # Files that share bytes, or reach past the end, are how a small zip unpacks to a huge one.
-    if any(start < end for start, end in zip(starts, ends, strict=True)):
-        raise ArchiveError(
-            "the zip contradicts itself: its files overlap or reach past its end."
-            " Zip the pictures again and send the new zip."
-        )
+def _captions(groups: Sequence[Group], rows: Mapping[str, str]) -> Iterator[Caption | None]:
+    """For each what a table calls it, or else its own name."""
+    pictures = [one for one in groups if one.sighting.is_picture]
+    names = iter(captions_from_names([PurePosixPath(one.path).stem for one in pictures]))
+    for one in groups:
+        name = next(names) if one.sighting.is_picture else ""
+        if row := rows.get(one.path):
+            yield Caption(text=row, source=TABLE)
+        else:
+            yield Caption(text=name, source=FILE_NAME) if name else None
 
 
-def _first_byte_after(info: zipfile.ZipInfo) -> int:
-    return info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size
-
-
-def _clean_name(name: str) -> str:
-    return "/".join(
-        part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")
+def _read_group(one: Group, label: str, caption: Caption | None) -> File:
+    """A picture with what lies beside it; or any other file, with its problem."""
+    is_picture, remarks, mask = one.sighting.is_picture, list(one.remarks), b""
+    try:
+        if one.problem:
+            raise EntryError(one.problem)
+        data = read_whole(one.sighting.entry, MAX_FILE_BYTES)
+    except EntryError as error:
+        return File(name=label, data=b"", problem=str(error), is_picture=is_picture)
+    if one.text:
+        try:
+            text = read_caption(read_whole(one.text, MAX_CAPTION_BYTES))
+            caption = Caption(text=text, source=TEXT_FILE)
+        except (EntryError, CaptionError) as error:
+            remarks.append(f"the text of its name is not used: {error}")
+    if one.mask:
+        try:
+            mask = read_whole(one.mask, MAX_FILE_BYTES)
+        except EntryError as error:
+            remarks.append(f"its mask is not used: {error}")
+    return File(
+        name=label,
+        data=data,
+        problem="",
+        is_picture=is_picture,
+        caption=caption,
+        mask=mask,
+        remarks=tuple(remarks),
     )
-
-
-def _is_folder(info: zipfile.ZipInfo) -> bool:
-    return info.filename.endswith(("/", "\\"))
-
-
-def _is_litter(name: str) -> bool:
-    parts = name.lower().split("/")
-    return not name or any(part in _LITTER or part.startswith(".") for part in parts)
-
-
-def _keep_apart(name: str, numbers: dict[str, int]) -> str:
-    """A second 1.jpg becomes "1 (2).jpg"; `numbers` remembers how far each name has counted."""
-    path, number, unique = PurePosixPath(name), numbers.get(name, 0), name
-    while unique in numbers:
-        number += 1
-        unique = str(path.with_name(f"{path.stem} ({number}){path.suffix}"))
-    numbers[name], numbers[unique] = number, 1
-    return unique
-
-
-def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> File:
-    problem = _known_problem(info)
-    is_picture = name.lower().endswith(_PICTURE_SUFFIXES)
-    if problem:
-        return File(name=name, data=b"", problem=problem, is_picture=is_picture)
-    try:
-        with archive.open(info) as stream:
-            head = stream.read(HEAD_BYTES)
-            is_picture = bool(picture_kind(head)) or is_picture
-            if not picture_kind(head):
-                noun, advice = describe(head)
-                problem = f"{noun}, not a picture. {advice}"
-                return File(name=name, data=b"", problem=problem, is_picture=is_picture)
-            data = head + _read_rest(stream)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError):
-        return File(name=name, data=b"", problem="damaged inside the zip", is_picture=is_picture)
-    return File(name=name, data=data, problem="", is_picture=is_picture)
-
-
-def _read_rest(stream: IO[bytes]) -> bytes:
-    # In pieces: one large read would ask the file for as much as the zip claims to hold.
-    return b"".join(iter(lambda: stream.read(_CHUNK_BYTES), b""))
-
-
-def _known_problem(info: zipfile.ZipInfo) -> str:
-    if info.flag_bits & _ENCRYPTED:
-        return "protected by a password: zip it again without one"
-    # bzip2 and LZMA could be read, but not within a bounded memory
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return (
-            f"compressed by method {info.compress_type}, which few programs read:"
-            ' zip again with the ordinary "Deflate" (in 7-Zip: archive format zip, method Deflate)'
-        )
-    return _too_large(info.file_size)
-
-
-def _too_large(num_bytes: int) -> str:
-    if num_bytes <= MAX_FILE_BYTES:
-        return ""
-    return f"{num_bytes // MIB} MiB is too large: at most {MAX_FILE_BYTES // MIB} MiB a picture"
-
-
-class _BoundedReads:
-    """A file of which nobody can read more at once than a zip's table of contents may take."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        self._source = source
-        self.seek, self.tell, self.seekable = source.seek, source.tell, source.seekable
-
-    def read(self, num_bytes: int = -1) -> bytes:
-        """Raises: ArchiveError, instead of taking the memory."""
-        if num_bytes > MAX_DIRECTORY_BYTES:
-            raise ArchiveError(
-                f"the zip's table of contents takes {num_bytes // MIB} MiB: too many files, or"
-                " damaged. Zip only the pictures to train on."
-            )
-        return self._source.read(num_bytes)

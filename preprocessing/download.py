@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from preprocessing.archive import File, read_files
 from preprocessing.errors import ArchiveError, DownloadError, PictureError
-from preprocessing.kinds import HEAD_BYTES, describe, picture_kind
+from preprocessing.kinds import HEAD_BYTES, describe, is_archive, picture_kind
 from preprocessing.limits import (
     GIB,
     KIB,
@@ -79,7 +79,7 @@ PUBLIC_ADDRESSES = DownloadPolicy(allow_loopback=False)
 
 
 def read_addresses(urls: tuple[str, ...], policy: DownloadPolicy) -> Iterator[File]:
-    """The file behind each address, in order; a zip gives the files in it.
+    """The file behind each address, in order; a zip or tar gives the files in it.
 
     An address that fails gives a file with a problem, which names its number and host only: the
     rest of an address may be a secret.
@@ -230,11 +230,10 @@ def _copy_bounded(response: requests.Response, file: BinaryIO, last_second: floa
     head = b""
     while len(head) < HEAD_BYTES and (chunk := _read_some(response, last_second)):
         head += chunk
-    is_zip = head.startswith(b"PK")
-    if not is_zip and not picture_kind(head):
+    if not is_archive(head) and not picture_kind(head):
         noun, advice = describe(head)
         raise DownloadError(f"not a picture but {noun}. {advice}")
-    max_bytes = MAX_ARCHIVE_BYTES if is_zip else MAX_FILE_BYTES
+    max_bytes = MAX_ARCHIVE_BYTES if is_archive(head) else MAX_FILE_BYTES
     num_bytes = len(head)
     file.write(head)
     while chunk := _read_some(response, last_second):

@@ -62,6 +62,24 @@ def picture_kind(head: bytes) -> str:
     return ""
 
 
+def is_archive(head: bytes) -> bool:
+    """First bytes -> whether this is, or claims to be, an archive that is unpacked here."""
+    return is_zip(head) or is_tar(head) or is_gzip(head)
+
+
+def is_zip(head: bytes) -> bool:
+    """Of any kind: empty ones, and parts of one in several, begin in their own ways."""
+    return head.startswith(b"PK")
+
+
+def is_tar(head: bytes) -> bool:
+    return head.startswith(b"ustar", 257)
+
+
+def is_gzip(head: bytes) -> bool:
+    return head.startswith(b"\x1f\x8b")
+
+
 def describe(head: bytes) -> tuple[str, str]:
     """First bytes of what is no picture -> what it is, and what to do: ("a RAR archive", "...")."""
     if not head:

@@ -1,0 +1,21 @@
+"""The place in a sentence where the placeholder tokens go."""
+
+import re
+
+SLOT = "{}"
+
+# How other trainers' users write it, and the words that our own files answer to.
+_OTHER_SPELLINGS = re.compile(r"\[trigger\]|\bTOK\b|<s1><s2>")
+
+
+def has_slot(text: str) -> bool:
+    return SLOT in text or bool(_OTHER_SPELLINGS.search(text))
+
+
+def with_slot(text: str) -> str:
+    """The sentence with `{}` where it names the subject, or else in front."""
+    if SLOT in text:
+        return text
+    if _OTHER_SPELLINGS.search(text):
+        return _OTHER_SPELLINGS.sub(SLOT, text)
+    return f"{SLOT} {text}"
