@@ -3,6 +3,7 @@
 import io
 import math
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import pi_heif  # type: ignore[import-untyped]
@@ -52,11 +53,13 @@ class Photo:
         image: RGB, upright, sRGB; a JPEG's may be smaller than `size`.
         size: width and height of the upright photo in pixels, as it was sent.
         remarks: what was done that its owner may want to know.
+        taken: by its camera's clock, in seconds since some day; None if it does not say.
     """
 
     image: Image.Image
     size: tuple[int, int]
     remarks: tuple[str, ...]
+    taken: float | None
 
 
 def read_photo(data: bytes, resolution: int, headroom: int = _HEADROOM) -> Photo:
@@ -115,7 +118,9 @@ def _decode(data: bytes, resolution: int, headroom: int) -> Photo:
     upright, colour_remarks = _to_srgb(image)
     if orientation in _TRANSPOSE:
         upright = upright.transpose(_TRANSPOSE[orientation])
-    return Photo(image=upright, size=size, remarks=(*remarks, *colour_remarks))
+    return Photo(
+        image=upright, size=size, remarks=(*remarks, *colour_remarks), taken=_read_time(image)
+    )
 
 
 def _check_size(image: Image.Image, resolution: int) -> None:
@@ -149,6 +154,14 @@ def _read_orientation(image: Image.Image) -> int:
     except Exception:  # broken EXIF fails in as many ways as broken pictures
         return 1
     return orientation if isinstance(orientation, int) else 1
+
+
+def _read_time(image: Image.Image) -> float | None:
+    try:
+        text = image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal]
+        return datetime.strptime(text, "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC).timestamp()
+    except Exception:  # broken EXIF fails in as many ways as broken pictures
+        return None
 
 
 def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from preprocessing.example import Example
 from preprocessing.limits import MAX_PICTURES
 from preprocessing.photos import resize
 from preprocessing.prompts import check_prompts, prompts_for
+from preprocessing.quality import Look, judge, look_at
 from preprocessing.report import PhotoReport, log_reports, nothing_usable
 from preprocessing.threads import map_in_order
 
@@ -31,10 +32,17 @@ _LEAST_HEADROOM = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """The examples, in the order met, and one report for everything that was met."""
+    """The examples, in the order met, and what is to be told.
+
+    Attributes:
+        reports, looks: one for everything that was met; no look at what was not decoded.
+        warnings: about the set as a whole.
+    """
 
     examples: tuple[Example, ...]
     reports: tuple[PhotoReport, ...]
+    looks: tuple[Look | None, ...]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +52,7 @@ class _Outcome:
     report: PhotoReport
     image: Image.Image | None
     is_picture: bool
+    look: Look | None = None
 
 
 def prepare_examples(
@@ -81,13 +90,16 @@ def prepare_examples(
     prepare = partial(_prepare, resolution=resolution, headroom=headroom, budget=DecodeBudget())
     futures = map_in_order(prepare, files, num_threads=_NUM_THREADS)
     outcomes = tuple(future.result() for future in futures)
-    reports = tuple(outcome.report for outcome in outcomes)
-    log_reports(reports)
+    looks = tuple(outcome.look for outcome in outcomes)
+    reports, set_warnings = judge([outcome.report for outcome in outcomes], looks, task)
+    log_reports(reports, set_warnings)
     if not any(outcome.image for outcome in outcomes):
         raise PictureError(nothing_usable(reports))
     return Prepared(
         examples=_with_prompts(outcomes, task, custom_prompts),
         reports=reports,
+        looks=looks,
+        warnings=set_warnings,
     )
 
 
@@ -129,18 +141,18 @@ def _prepare(
         return _skipped(position, file, str(error))
     crop = crop_square(photo.size)
     scale = resolution / (crop[2] - crop[0])
-    enlarged = (f"enlarged {scale:.1f}x",) if scale > 1 else ()
     report = PhotoReport(
         position=position,
         name=file.name,
         used=True,
-        reason=", ".join((*enlarged, *photo.remarks)),
+        reason=", ".join(photo.remarks),
         size=photo.size,
         crop=crop,
         scale=scale,
     )
     image = resize(photo, crop, resolution)
-    return _Outcome(report=report, image=image, is_picture=True)
+    look = look_at(photo.image, photo.taken)
+    return _Outcome(report=report, image=image, is_picture=True, look=look)
 
 
 def _skipped(position: int, file: File, reason: str) -> _Outcome:

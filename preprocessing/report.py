@@ -1,17 +1,25 @@
 """What became of every photo: one report each, and how they are told in the log."""
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from preprocessing.crops import Box
 
 logger = logging.getLogger(__name__)
 
-_MAX_POSITIONS_IN_LOG = 20
+_MAX_ROWS = 40  # of the table in the log; a longer one is told in groups of equal rows
+_MAX_RANGES = 8  # of the numbers in a group
 _MAX_REASONS_IN_MESSAGE = 5
-_SMALLEST_GOOD_SET = 3
+
+# Every line begins with the same word, so that the table can be picked out of a log.
+_ROW = "picture {:>5}  {:<7}  {:<11}  {:<16}  {:<9}  {:<5}  {:<15}  {}"
+_HEADER = _ROW.format("no.", "", "size", "crop", "scale", "faces", "captions", "remarks")
+_NOTHING = "-"
+_VARIOUS = "various"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,26 +50,34 @@ class PhotoReport:
     caption_source: str = ""
     warnings: tuple[str, ...] = ()
 
+    @property
+    def remarks(self) -> str:
+        """Warnings first, then the reason: "" if there is nothing to say."""
+        return ", ".join((*self.warnings, *filter(None, (self.reason,))))
 
-def log_reports(reports: Sequence[PhotoReport]) -> None:
-    """Positions and reasons. File names, paths of addresses and prompts are never logged."""
+
+def log_reports(reports: Sequence[PhotoReport], warnings: Sequence[str] = ()) -> None:
+    """A table, what is to be said of the set (`warnings`), and the counts.
+
+    Pictures have numbers there. File names, paths of addresses and prompts are never logged.
+    """
+    logger.info("%s", _HEADER)
+    for level, row in _rows(reports):
+        logger.log(level, "%s", row)
+    for warning in warnings:
+        logger.warning("%s", warning)
     num_used = sum(report.used for report in reports)
-    for reason, positions in _by_reason(report for report in reports if not report.used).items():
-        logger.warning("skipped %s: %s", _numbers(positions), reason)
-    for reason, positions in _by_reason(report for report in reports if report.used).items():
-        if reason:
-            logger.info("used %s: %s", _numbers(positions), reason)
-    logger.info("photos: %d used, %d skipped", num_used, len(reports) - num_used)
-    if 0 < num_used < _SMALLEST_GOOD_SET:
-        logger.warning("a set of %d is small: 3 to 100 different photos teach more", num_used)
+    num_doubtful = sum(bool(report.warnings) for report in reports)
+    doubtful = f", {num_doubtful} with a warning" if num_doubtful else ""
+    logger.info("photos: %d used, %d skipped%s", num_used, len(reports) - num_used, doubtful)
 
 
 def nothing_usable(reports: Sequence[PhotoReport]) -> str:
     """The sentence for a set of which nothing can be used."""
-    by_reason = _by_reason(reports)
-    reasons = [
-        f"{len(positions)} x {reason.rstrip('.')}." for reason, positions in by_reason.items()
-    ]
+    by_reason: dict[str, int] = defaultdict(int)
+    for report in reports:
+        by_reason[report.reason] += 1
+    reasons = [f"{number} x {reason.rstrip('.')}." for reason, number in by_reason.items()]
     num_others = len(reasons) - _MAX_REASONS_IN_MESSAGE
     others = (f"And {num_others} other reasons.",) if num_others > 0 else ()
     found = " ".join((*reasons[:_MAX_REASONS_IN_MESSAGE], *others))
@@ -71,14 +87,80 @@ def nothing_usable(reports: Sequence[PhotoReport]) -> str:
     )
 
 
-def _by_reason(reports: Iterable[PhotoReport]) -> dict[str, list[int]]:
-    by_reason: dict[str, list[int]] = defaultdict(list)
+def _rows(reports: Sequence[PhotoReport]) -> Iterable[tuple[int, str]]:
+    """Log level and text of each line."""
+    if len(reports) <= _MAX_ROWS:
+        return [(_level(report), _row(str(report.position), [report], "")) for report in reports]
+    groups = _groups(reports)
+    rows = [
+        (_level(group[0]), _row(f"x{len(group)}", group, f"({_numbers(group)})"))
+        for group in groups[:_MAX_ROWS]
+    ]
+    others = list(chain.from_iterable(groups[_MAX_ROWS:]))
+    if others:
+        remark = f"others, each with remarks of its own ({_numbers(others)})"
+        rows.append((logging.INFO, _ROW.format(f"x{len(others)}", *[_VARIOUS] * 6, remark)))
+    return rows
+
+
+def _groups(reports: Sequence[PhotoReport]) -> list[list[PhotoReport]]:
+    """Reports that say the same but for figures: the skipped first, then the largest group."""
+    groups: dict[tuple[object, ...], list[PhotoReport]] = defaultdict(list)
     for report in reports:
-        by_reason[report.reason].append(report.position)
-    return by_reason
+        remarks = _without_figures(report.remarks)
+        groups[report.used, remarks, report.num_faces, report.caption_source].append(report)
+    return sorted(groups.values(), key=lambda group: (group[0].used, -len(group)))
 
 
-def _numbers(positions: list[int]) -> str:
-    named = ", ".join(str(position) for position in positions[:_MAX_POSITIONS_IN_LOG])
-    num_others = len(positions) - _MAX_POSITIONS_IN_LOG
-    return f"{named} and {num_others} more" if num_others > 0 else named
+def _level(report: PhotoReport) -> int:
+    return logging.INFO if report.used else logging.WARNING
+
+
+def _row(number: str, group: Sequence[PhotoReport], numbers: str) -> str:
+    """One line for reports that say the same; where their figures differ, "various" or N."""
+    first = group[0]
+    remarks = {report.remarks for report in group}
+    remark = first.remarks if len(remarks) == 1 else _without_figures(first.remarks)
+    return _ROW.format(
+        number,
+        "used" if first.used else "skipped",
+        _shared([f"{one.size[0]}x{one.size[1]}" for one in group if one.size]),
+        _shared([_crop_text(one.crop) for one in group if one.crop]),
+        _range_text([one.scale for one in group if one.scale is not None]),
+        _NOTHING if first.num_faces is None else first.num_faces,
+        first.caption_source or _NOTHING,
+        " ".join(filter(None, (remark, numbers))),
+    ).rstrip()
+
+
+def _without_figures(text: str) -> str:
+    return re.sub(r"\d+(\.\d+)?", "N", text)
+
+
+def _shared(texts: Sequence[str]) -> str:
+    return texts[0] if len(set(texts)) == 1 else _VARIOUS if texts else _NOTHING
+
+
+def _crop_text(crop: Box) -> str:
+    """Its side, and where its upper left corner is."""
+    left, top, right, _ = (round(edge) for edge in crop)
+    return f"{right - left} at {left},{top}"
+
+
+def _range_text(scales: Sequence[float]) -> str:
+    if not scales:
+        return _NOTHING
+    smallest, largest = f"{min(scales):.2f}", f"{max(scales):.2f}"
+    return smallest if smallest == largest else f"{smallest}-{largest}"
+
+
+def _numbers(group: Sequence[PhotoReport]) -> str:
+    """1, 2, 3, 5 -> "1-3, 5"; only the first few."""
+    ranges: list[list[int]] = []
+    for position in sorted(report.position for report in group):
+        if ranges and position == ranges[-1][1] + 1:
+            ranges[-1][1] = position
+        else:
+            ranges.append([position, position])
+    named = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
+    return ", ".join((*named[:_MAX_RANGES], *(["..."] if len(named) > _MAX_RANGES else [])))
