@@ -87,18 +87,30 @@ def nothing_usable(reports: Sequence[PhotoReport]) -> str:
     )
 
 
+def numbered(positions: Iterable[int]) -> str:
+    """1, 2, 3, 5 -> "1-3, 5"; only the first few."""
+    ranges: list[list[int]] = []
+    for position in sorted(positions):
+        if ranges and position == ranges[-1][1] + 1:
+            ranges[-1][1] = position
+        else:
+            ranges.append([position, position])
+    named = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
+    return ", ".join((*named[:_MAX_RANGES], *(["..."] if len(named) > _MAX_RANGES else [])))
+
+
 def _rows(reports: Sequence[PhotoReport]) -> Iterable[tuple[int, str]]:
     """Log level and text of each line."""
     if len(reports) <= _MAX_ROWS:
         return [(_level(report), _row(str(report.position), [report], "")) for report in reports]
     groups = _groups(reports)
     rows = [
-        (_level(group[0]), _row(f"x{len(group)}", group, f"({_numbers(group)})"))
+        (_level(group[0]), _row(f"x{len(group)}", group, _numbers(group)))
         for group in groups[:_MAX_ROWS]
     ]
     others = list(chain.from_iterable(groups[_MAX_ROWS:]))
     if others:
-        remark = f"others, each with remarks of its own ({_numbers(others)})"
+        remark = f"others, each with remarks of its own {_numbers(others)}"
         rows.append((logging.INFO, _ROW.format(f"x{len(others)}", *[_VARIOUS] * 6, remark)))
     return rows
 
@@ -110,6 +122,10 @@ def _groups(reports: Sequence[PhotoReport]) -> list[list[PhotoReport]]:
         remarks = _without_figures(report.remarks)
         groups[report.used, remarks, report.num_faces, report.caption_source].append(report)
     return sorted(groups.values(), key=lambda group: (group[0].used, -len(group)))
+
+
+def _numbers(group: Iterable[PhotoReport]) -> str:
+    return f"({numbered(report.position for report in group)})"
 
 
 def _level(report: PhotoReport) -> int:
@@ -152,15 +168,3 @@ def _range_text(scales: Sequence[float]) -> str:
         return _NOTHING
     smallest, largest = f"{min(scales):.2f}", f"{max(scales):.2f}"
     return smallest if smallest == largest else f"{smallest}-{largest}"
-
-
-def _numbers(group: Sequence[PhotoReport]) -> str:
-    """1, 2, 3, 5 -> "1-3, 5"; only the first few."""
-    ranges: list[list[int]] = []
-    for position in sorted(report.position for report in group):
-        if ranges and position == ranges[-1][1] + 1:
-            ranges[-1][1] = position
-        else:
-            ranges.append([position, position])
-    named = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
-    return ", ".join((*named[:_MAX_RANGES], *(["..."] if len(named) > _MAX_RANGES else [])))
