@@ -1,87 +1,141 @@
-"""Fetch a base model from the hub into weights/: `script/download-weights [--model NAME]`."""
+"""Fetch a base model from the hub: whole or not at all, and exactly what the manifest names."""
 
-import argparse
-import json
+import errno
 import logging
 import shutil
-import sys
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+import httpx2
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import (
+    FileMetadataError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # not in its list
 
-from weights.manifest import MODELS, HubModel
+from weights.folder import WeightsError, complete, sha256_of
+from weights.manifest import HubFile, HubModel
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = Path(__file__).resolve().parent
-DEFAULT_MODEL = "stable-diffusion-v1-5"
+NO_SPACE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+UNREACHABLE = (
+    httpx2.TransportError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    FileMetadataError,
+)
 
 
-class DownloadFailedError(RuntimeError):
-    """The model is not here; the message says what stood in the way and what to do."""
-
-
-def download(name: str, destination: Path) -> Path:
-    """Fetch a model's files, whole or not at all; what an earlier try fetched is not fetched again.
-
-    Returns:
-        `destination`.
+def download(model: HubModel, destination: Path) -> None:
+    """Fetch a model's files. What an earlier try left, even half a file, is not fetched again.
 
     Raises:
-        DownloadFailedError: when the network, the hub or the disk stands in the way.
+        WeightsError: when the network, the hub, its licence page or the disk stands in the way.
     """
-    if destination.exists():
-        logger.info("%s is already there", destination.name)
-        return destination
-    model = MODELS[name]
     partial = destination.with_name(f"{destination.name}.partial")
     try:
-        fetch_files(model, partial)
-        arrange(model, partial)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise DownloadFailedError(
-            f"{name} could not be fetched: {type(error).__name__}, {error}. Check the network, the"
-            f" free disk space ({model.gigabytes} GB are needed) and"
-            f" whether {model.repository} can be seen on the hub; then run this again: it goes on"
-            " where it stopped."
-        ) from error
-    partial.rename(destination)
-    return destination
+        partial.mkdir(parents=True, exist_ok=True)
+        check_space(model, partial)
+        for number, (hub_path, file) in enumerate(model.files.items(), 1):
+            megabytes = file.size / 1e6
+            logger.info("%d/%d %s, %.1f MB", number, len(model.files), file.path, megabytes)
+            fetch_file(model, hub_path, partial)
+        complete(partial, model, model.name)
+        partial.rename(destination)
+    except (*UNREACHABLE, OSError) as error:
+        raise WeightsError(explain(error, model)) from error
 
 
-def fetch_files(model: HubModel, folder: Path) -> None:
-    """The hub's client resumes, checks sizes, and shows a bar for each large file."""
-    for number, path in enumerate(model.files, 1):
-        logger.info("%d/%d %s", number, len(model.files), path)
-        hf_hub_download(model.repository, path, revision=model.revision, local_dir=folder)
+def check_space(model: HubModel, partial: Path) -> None:
+    """Raises: WeightsError, when what is still to come is more than the disk has room for."""
+    num_bytes_here = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+    missing = model.num_bytes - num_bytes_here
+    free = shutil.disk_usage(partial).free
+    if missing > free:
+        raise WeightsError(
+            f"{model.name} needs {missing / 1e9:.1f} GB more, and the disk has {free / 1e9:.1f} GB"
+            " left. Free some space and run this again."
+        )
 
 
-def arrange(model: HubModel, folder: Path) -> None:
-    """Give the files the names that diffusers looks for, and lay the card beside them."""
-    for hub_path, path in model.files.items():
-        if hub_path != path:
-            (folder / hub_path).rename(folder / path)
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's notes
-    card = json.dumps(model.card, indent=2) + "\n"
-    (folder / "training.json").write_text(card, encoding="utf-8")
+def fetch_file(model: HubModel, hub_path: str, folder: Path) -> None:
+    """One file to its place in `folder`; a file that is there already is only checked."""
+    file = model.files[hub_path]
+    path = folder / file.path
+    if path.is_file() and is_as_pinned(path, file):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    fetch_bytes(hf_hub_url(model.repository, hub_path, revision=model.revision), file, unfinished)
+    if not is_as_pinned(unfinished, file):
+        unfinished.unlink()
+        raise WeightsError(
+            f"{hub_path} came with other contents than the manifest pins, and was thrown away. Run"
+            " this again; if it happens again, something between you and the hub changes files:"
+            " try another network."
+        )
+    unfinished.rename(path)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="script/download-weights", description=__doc__)
-    parser.add_argument("--model", choices=sorted(MODELS), default=DEFAULT_MODEL)
-    name = parser.parse_args().model
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    model = MODELS[name]
-    logger.info("%s, %s GB, licence %s", model.repository, model.gigabytes, model.licence)
-    try:
-        download(name, WEIGHTS / name)
-    except DownloadFailedError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    logger.info("done: weights/%s", name)
-    return 0
+def fetch_bytes(url: str, file: HubFile, path: Path) -> None:
+    """Append to `path` what it still lacks. The hub's client goes on after a lost connection."""
+    metadata = get_hf_file_metadata(url)
+    if metadata.size not in (None, file.size):
+        raise WeightsError(
+            f"The hub offers {file.path} with {metadata.size} bytes, and the manifest pins"
+            f" {file.size}. Run this again; if it happens again, open an issue."
+        )
+    # Big files come from another host, which must not see the token.
+    is_the_hubs_own = metadata.location.startswith(f"{constants.ENDPOINT}/")
+    headers = build_hf_headers(token=None if is_the_hubs_own else False)
+    with path.open("ab") as unfinished:
+        if unfinished.tell() > file.size:
+            unfinished.truncate(0)
+        http_get(
+            metadata.location,
+            unfinished,
+            resume_size=unfinished.tell(),
+            headers=headers,
+            expected_size=file.size,
+            displayed_filename=file.path,
+        )
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def is_as_pinned(path: Path, file: HubFile) -> bool:
+    return path.stat().st_size == file.size and sha256_of(path) == file.sha256
+
+
+def explain(error: OSError | httpx2.TransportError, model: HubModel) -> str:
+    """What stood in the way, and what to do."""
+    again = "then run this again: it goes on where it stopped."
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, RemoteEntryNotFoundError | RevisionNotFoundError):
+        return (
+            f"The hub no longer has all of {model.name} at the revision that the manifest pins. Get"
+            " the model elsewhere and give it with --from, and open an issue."
+        )
+    if isinstance(error, RepositoryNotFoundError) or status in (401, 403):
+        return (
+            f"The hub does not let you have {model.name}: it is gone, or its licence must be"
+            f" accepted first. Log in at {constants.ENDPOINT}/{model.repository}, accept"
+            f" {model.licence} if it asks, put a token of yours into HF_TOKEN, {again}"
+        )
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"HF_HUB_OFFLINE is set, so {model.name} may not be fetched. Unset it, {again}"
+    if isinstance(error, UNREACHABLE) or error.errno is None:  # the client's own have no number
+        answer = f"it answered with status {status}" if status else type(error).__name__
+        return (
+            f"{model.name} could not be fetched: the connection to the hub failed ({answer}). Check"
+            f" the network and the proxy, {again}"
+        )
+    what = "the disk is full" if error.errno in NO_SPACE else str(error.strerror)
+    return (
+        f"{model.name} could not be written: {what}. It needs {model.num_bytes / 1e9:.1f} GB under"
+        f" weights/. Mend that, {again}"
+    )

@@ -1,0 +1,60 @@
+"""Put a base model into weights/: from the hub, or with --from PATH from this machine's disk.
+
+PATH is a Stable Diffusion 1.x or 2.x: a folder in diffusers format, or one .safetensors checkpoint
+in the original layout. What is there already is checked and kept.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from weights.download import download
+from weights.folder import WeightsError, check_complete
+from weights.manifest import MODELS, STABLE_DIFFUSION_1_5
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+
+
+def main(arguments: Sequence[str], weights: Path) -> int:
+    """The exit status: 1 with a sentence on stderr when the model is not there afterwards."""
+    parser = argparse.ArgumentParser(prog="script/download-weights", description=__doc__)
+    parser.add_argument("--model", choices=sorted(MODELS), default=STABLE_DIFFUSION_1_5.name)
+    parser.add_argument("--from", dest="source", type=Path, metavar="PATH")
+    options = parser.parse_args(arguments)
+    set_up_logging()
+    model, folder = MODELS[options.model], weights / options.model
+    try:
+        if folder.exists():
+            if options.source:
+                raise WeightsError(f"{folder.name} is there already. Move it away first.")
+            logger.info("%s is there; checking it", folder.name)
+            check_complete(folder)
+        elif options.source:
+            # torch and diffusers take seconds to load, and a download needs neither.
+            from cli.trainable import check_trainable
+            from weights.local import import_model
+
+            import_model(model, options.source, folder, check_trainable)
+        else:
+            gigabytes = model.num_bytes / 1e9
+            logger.info("%s, %.1f GB, licence %s", model.repository, gigabytes, model.licence)
+            download(model, folder)
+    except WeightsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    logger.info("weights/%s is complete", folder.name)
+    return 0
+
+
+def set_up_logging() -> None:
+    """Our own lines only: the client would print every address, with the signatures in it."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], WEIGHTS))

@@ -1,0 +1,90 @@
+"""What every base model's folder holds beside the weights, and how it is checked afterwards."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from weights.manifest import HubModel
+
+CHECKSUMS = "checksums.json"
+NUM_BYTES_AT_ONCE = 2**22
+
+
+class WeightsError(RuntimeError):
+    """The base model is not here, or not whole; the message says what to do."""
+
+
+def sha256_of(path: Path) -> str:
+    """In hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(NUM_BYTES_AT_ONCE):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def complete(folder: Path, model: HubModel, name: str) -> None:
+    """Lay the index, the card and the checksums beside weights that were found to be good.
+
+    Args:
+        name: what the logs call the model.
+    """
+    scheduler_config = read_json(folder / "scheduler" / "scheduler_config.json")
+    write_json(folder / "model_index.json", pipeline_index(str(scheduler_config["_class_name"])))
+    if not (folder / "training.json").is_file():
+        write_json(folder / "training.json", model.card | {"name": name})
+    files = {
+        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != CHECKSUMS
+    }
+    write_json(folder / CHECKSUMS, files)
+
+
+def check_complete(folder: Path) -> None:
+    """Compare every file with the checksums that were recorded when it came.
+
+    Raises:
+        WeightsError: when one is missing, or is not what it was.
+    """
+    if not (folder / CHECKSUMS).is_file():
+        raise WeightsError(
+            f"{folder.name} is there, but has no {CHECKSUMS}, so nothing says whether it is whole."
+            " Move it away and run this again."
+        )
+    for path, recorded in read_json(folder / CHECKSUMS).items():
+        file = folder / path
+        is_there = file.is_file()
+        has_its_size = is_there and file.stat().st_size == recorded["size"]
+        if has_its_size and sha256_of(file) == recorded["sha256"]:
+            continue
+        raise WeightsError(
+            f"{folder.name} is there, but {path} {'has changed' if is_there else 'is missing'}."
+            " Move the folder away and run this again."
+        )
+
+
+def pipeline_index(scheduler: str) -> dict[str, object]:
+    """What diffusers reads first. The hub's own asks for a safety checker, which is not here."""
+    return {
+        "_class_name": "StableDiffusionPipeline",
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", scheduler],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return contents
+
+
+def write_json(path: Path, contents: object) -> None:
+    path.write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,110 @@
+"""A base model from the disk: a diffusers folder, or a checkpoint in the original layout."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from weights.folder import WeightsError, complete, read_json, sha256_of
+from weights.manifest import MODELS, HubModel
+from weights.original_layout import convert_checkpoint
+
+logger = logging.getLogger(__name__)
+
+# Beside each part's weights; what a folder lacks of the optional ones, nobody misses.
+NEEDED = (
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "tokenizer/tokenizer_config.json",
+    "unet/config.json",
+    "vae/config.json",
+)
+OPTIONAL = (
+    "tokenizer/merges.txt",
+    "tokenizer/special_tokens_map.json",
+    "tokenizer/tokenizer.json",
+    "tokenizer/vocab.json",
+    "training.json",
+)
+WEIGHTS = ("text_encoder/model", "unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model")
+
+
+def import_model(
+    model: HubModel, source: Path, destination: Path, check: Callable[[Path], None]
+) -> None:
+    """Make `destination` of a folder or a file on this disk; `source` stays as it is.
+
+    Args:
+        model: what it is a relative of: a fine-tuned model has the layers of its ancestor.
+        check: raises when the folder that it gets cannot be trained.
+
+    Raises:
+        WeightsError: when `source` is not such a model, or the disk stands in the way.
+    """
+    partial = destination.with_name(f"{destination.name}.importing")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        if source.is_dir():
+            copy_folder(model, source, partial)
+        else:
+            convert(model, source, partial)
+        complete(partial, model, source.stem)
+        check(partial)
+        partial.rename(destination)
+    except OSError as error:
+        raise WeightsError(
+            f"{destination.name} could not be made: {error.strerror or type(error).__name__}. Mend"
+            " that and run this again."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def convert(model: HubModel, source: Path, folder: Path) -> None:
+    """Raises: WeightsError, when `source` is no checkpoint that can be read without unpickling."""
+    if not source.is_file():
+        raise WeightsError(f"{source} is neither a file nor a folder. Check the path.")
+    if source.suffix.lower() != ".safetensors":
+        raise WeightsError(
+            f"{source.name} is not a .safetensors file. Files of other kinds (.ckpt, .pt, .bin) are"
+            " pickled, and can run any program when they are read. Get the same model as"
+            " .safetensors."
+        )
+    name = model.checkpoints.get(sha256_of(source))
+    logger.info("%s", f"this is {name}, byte for byte" if name else "a checkpoint not known here")
+    convert_checkpoint(source, Path(__file__).parent / "configs" / model.name, folder)
+
+
+def copy_folder(model: HubModel, source: Path, folder: Path) -> None:
+    """The files that training reads, and nothing else; half precision where there is a choice."""
+    wanted = {path: path for path in NEEDED}
+    wanted |= {path: path for path in OPTIONAL if (source / path).is_file()}
+    wanted |= {f"{stem}.safetensors": pick_weights(source, stem) for stem in WEIGHTS}
+    missing = [path for path in wanted.values() if not (source / path).is_file()]
+    if missing:
+        raise WeightsError(
+            f"{source.name} is not a whole Stable Diffusion in diffusers format:"
+            f" {', '.join(missing)} not found. Pickled weights (.bin) are not read: get the model"
+            " as .safetensors."
+        )
+    check_width(model, read_json(source / "text_encoder" / "config.json").get("hidden_size"))
+    for path, found in wanted.items():
+        logger.info("copying %s", found)
+        (folder / path).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / found, folder / path)
+
+
+def pick_weights(source: Path, stem: str) -> str:
+    half = f"{stem}.fp16.safetensors"
+    return half if (source / half).is_file() else f"{stem}.safetensors"
+
+
+def check_width(model: HubModel, width: object) -> None:
+    """Raises: WeightsError, when the text encoder is the one of another known model."""
+    for other in MODELS.values():
+        if width == other.width != model.width:
+            raise WeightsError(
+                f"This is a relative of {other.name}, not of {model.name}: its text encoder is"
+                f" {width} wide. Run this again with --model {other.name}."
+            )
