@@ -9,12 +9,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from tests.conftest import REPOSITORY
 from training.formats.layers import text_encoder_paths
-from training.lora import LoraPair, TrainedLora
 from training.origin import Origin
+from training.trained_lora import LoraPair, TrainedLora
 
-ORDER = REPOSITORY / "tests" / "data" / "lora_diffusion_order_sd15.txt"
+ORDER = Path(__file__).parent / "data" / "lora_diffusion_order_sd15.txt"
 
 ORIGIN = Origin(
     base_model="stable-diffusion-v1-5",

@@ -16,18 +16,15 @@ from preprocessing.example import Example
 from training.base_model import BaseModel
 from training.batches import TrainingPictures, encode_pictures
 from training.loop import Phase, PhaseHistory, Report, run_phase
-from training.lora import (
-    TEXT_ENCODER_TARGETS,
-    UNET_TARGETS,
-    LoraLayer,
-    TrainedLora,
-    canonical_text_encoder_path,
-    lora_layers,
-    parameters_of,
-    read_pairs,
-)
+from training.lora import LoraLayer, lora_layers, parameters_of, read_pairs
 from training.placeholders import Placeholders, new_words
 from training.settings import LrScheduler, TrainingSettings, TuningSettings
+from training.trained_lora import (
+    TEXT_ENCODER_TARGETS,
+    UNET_TARGETS,
+    TrainedLora,
+    canonical_text_encoder_path,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from training.formats.errors import FormatError
 from training.formats.layers import sort_paths
-from training.lora import LoraPair, TrainedLora
 from training.origin import Origin
+from training.trained_lora import LoraPair, TrainedLora
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 MAX_RANK = 1024  # far above what any trainer writes

@@ -14,7 +14,7 @@ from training.formats.assemble import assemble, pair_from
 from training.formats.errors import FormatError
 from training.formats.layers import sort_paths
 from training.formats.metadata import HASH, common_metadata, read_embeddings, read_origin
-from training.lora import TEXT_ENCODER_TARGETS, UNET_TARGETS, TrainedLora
+from training.trained_lora import TEXT_ENCODER_TARGETS, UNET_TARGETS, TrainedLora
 
 ADAPTER_METADATA = "lora_adapter_metadata"
 _MATRIX = re.compile(

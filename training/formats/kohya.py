@@ -18,7 +18,7 @@ from training.formats.assemble import assemble, embedding_rows, pair_from
 from training.formats.errors import FormatError
 from training.formats.layers import TEXT_ENCODER_LAYERS, UNET_LAYERS, sort_paths
 from training.formats.metadata import common_metadata, read_embeddings, read_origin
-from training.lora import LoraPair, TrainedLora
+from training.trained_lora import LoraPair, TrainedLora
 
 BUNDLE = "bundle_emb"
 _SIDES = {"lora_down.weight": "down", "lora_up.weight": "up"}
@@ -94,6 +94,11 @@ def from_tensors(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> Tra
 
 def hash_metadata(digest: str) -> dict[str, str]:
     return {"sshs_model_hash": digest, "modelspec.hash_sha256": f"0x{digest}"}
+
+
+def is_bundled(name: str) -> bool:
+    """The tensor of this name belongs to a bundled embedding."""
+    return name.startswith(f"{BUNDLE}.")
 
 
 def bundle_name(lora: TrainedLora) -> str:

@@ -24,7 +24,7 @@ from training.formats.layers import (
     text_encoder_paths,
 )
 from training.formats.metadata import HASH, common_metadata, read_embeddings, read_origin
-from training.lora import LoraPair, TrainedLora
+from training.trained_lora import LoraPair, TrainedLora
 
 # The reader injects into every Linear of these classes; it takes the list from the file.
 UNET_CLASSES = ("Attention", "CrossAttention", "GEGLU")

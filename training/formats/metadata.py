@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from training.formats.errors import FormatError
-from training.lora import TrainedLora
 from training.origin import UNKNOWN, Origin
+from training.trained_lora import TrainedLora
 
 EMBEDDINGS = "vana.embeddings"
 ORIGIN = "vana.origin"

@@ -1,14 +1,19 @@
 """A file of any format on a diffusers pipeline, words included: `load`, and off again: `unload`."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
 from training.formats.errors import FormatError
 from training.formats.table import read_lora
-from training.lora import LoraPair, TrainedLora, canonical_text_encoder_path
+from training.trained_lora import LoraPair, TrainedLora, canonical_text_encoder_path
+
+if TYPE_CHECKING:  # files are read and written without diffusers, which takes seconds to import
+    from diffusers import StableDiffusionPipeline
 
 ADAPTER = "vana"
 

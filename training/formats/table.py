@@ -13,7 +13,7 @@ import torch
 from training.formats import diffusers_peft, kohya, lora_diffusion
 from training.formats.errors import FormatError
 from training.formats.file import read_file, write_file
-from training.lora import TrainedLora
+from training.trained_lora import TrainedLora
 
 FORMATS = {"lora_diffusion": lora_diffusion, "kohya": kohya, "diffusers": diffusers_peft}
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -33,6 +33,7 @@ def write_lora(
     path: Path,
     output_format: str = "lora_diffusion",
     save_precision: str = "fp16",
+    bundle: bool = True,
 ) -> None:
     """Write the file whole or not at all; equal LoRAs give equal bytes.
 
@@ -40,6 +41,8 @@ def write_lora(
         output_format: a key of FORMATS.
         save_precision: a key of PRECISIONS, for the LoRA's matrices; the words' vectors are always
             float32.
+        bundle: False leaves kohya's bundled embedding out, for diffusers; the words' vectors are in
+            the metadata all the same.
 
     Raises:
         FormatError: when the LoRA holds NaN or numbers beyond what the file's precision can hold.
@@ -52,6 +55,8 @@ def write_lora(
             "The trained LoRA holds numbers too large for its file: the training went astray. Lower"
             " the learning rates (to a tenth, say) and try again."
         )
+    if not bundle:
+        tensors = {n: tensor for n, tensor in tensors.items() if not kohya.is_bundled(n)}
     write_file(path, tensors, metadata, module.hash_metadata)
 
 
@@ -76,7 +81,6 @@ def read_lora(path: Path) -> StoredLora:
 
 def _precision(tensors: dict[str, torch.Tensor]) -> str:
     """The one that all matrices have; else the finest."""
-    words = f"{kohya.BUNDLE}."
-    stored = {t.dtype for name, t in tensors.items() if t.ndim == 2 and not name.startswith(words)}
+    stored = {t.dtype for n, t in tensors.items() if t.ndim == 2 and not kohya.is_bundled(n)}
     names = {dtype: name for name, dtype in PRECISIONS.items()}
     return names[stored.pop()] if len(stored) == 1 else "fp32"

@@ -6,7 +6,7 @@ import torch
 
 from training.formats.errors import FormatError
 from training.formats.file import write_file
-from training.lora import TrainedLora
+from training.trained_lora import TrainedLora
 
 EMBEDDINGS = "emb_params"  # the one tensor name that A1111, ComfyUI, InvokeAI and diffusers share
 

@@ -1,0 +1,114 @@
+"""`script/convert`: a LoRA file of one format into another, or an account of what a file is."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn
+
+from training.formats.errors import FormatError
+from training.formats.kohya import bundle_name
+from training.formats.table import FORMATS, PRECISIONS, StoredLora, read_lora, write_lora
+from training.formats.textual_inversion import write_embeddings
+
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = """\
+Read a LoRA file of any of the formats lora_diffusion, kohya and diffusers, made here or elsewhere,
+and write it in another. Nothing is lost: the learned words travel along in every format. Without
+OUT, say what the file is."""
+
+
+class UsageError(ValueError):
+    """What was typed cannot be meant; the message says why."""
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[0].upper()}{message[1:]}. See script/convert --help.")
+
+
+def main(arguments: Sequence[str]) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        run(build_parser().parse_args(arguments))
+    except OSError as error:
+        sys.stderr.write(f"{error.filename or 'The file'}: {error.strerror}.\n")
+        return 1
+    except (FormatError, UsageError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def build_parser() -> Parser:
+    parser = Parser(prog="script/convert", description=DESCRIPTION)
+    parser.add_argument("source", type=Path, metavar="IN")
+    parser.add_argument("destination", nargs="?", type=Path, metavar="OUT")
+    parser.add_argument(
+        "--format",
+        choices=tuple(FORMATS),
+        default="kohya",
+        help="of OUT; default: kohya, which most programs read",
+    )
+    parser.add_argument(
+        "--precision", choices=tuple(PRECISIONS), help="of OUT; default: that of IN"
+    )
+    parser.add_argument(
+        "--no-embeddings",
+        action="store_true",
+        help="leave the bundled words out of a kohya file, because diffusers refuses them",
+    )
+    parser.add_argument(
+        "--embeddings",
+        type=Path,
+        metavar="FILE",
+        help="also write the learned words, as a textual-inversion file",
+    )
+    return parser
+
+
+def run(typed: argparse.Namespace) -> None:
+    """Raises: FormatError, UsageError, OSError."""
+    for path in (typed.destination, typed.embeddings):
+        if path is not None and path.suffix != ".safetensors":
+            raise UsageError(f"The name of a file to write must end in .safetensors; got {path}.")
+    if typed.no_embeddings and typed.format != "kohya":
+        raise UsageError(
+            f"--no-embeddings is for --format kohya only: {typed.format} files "
+            + ("hold no bundled words." if typed.format == "diffusers" else "need their words.")
+        )
+    stored = read_lora(typed.source)
+    for line in describe(stored):
+        logger.info("%s", line)
+    if typed.destination is not None:
+        precision = typed.precision or stored.save_precision
+        write_lora(
+            stored.lora, typed.destination, typed.format, precision, bundle=not typed.no_embeddings
+        )
+        logger.info("wrote %s: %s, %s", typed.destination, typed.format, precision)
+    if typed.embeddings is not None:
+        write_embeddings(stored.lora, typed.embeddings)
+        logger.info("wrote %s: the words as an embedding", typed.embeddings)
+
+
+def describe(stored: StoredLora) -> list[str]:
+    """What the file is, line by line."""
+    lora = stored.lora
+    lines = [
+        f"{stored.output_format}, {stored.save_precision}, rank {lora.rank}:"
+        f" {len(lora.unet)} layers of the UNet, {len(lora.text_encoder)} of the text encoder"
+    ]
+    if lora.embeddings:
+        words = "".join(lora.embeddings)
+        lines.append(f"words: {words} (in AUTOMATIC1111 and Forge: {bundle_name(lora)})")
+    else:
+        lines.append("words: none, only a LoRA")
+    known = {name: value for name, value in asdict(lora.origin).items() if value is not None}
+    return [*lines, *(f"{name}: {value}" for name, value in known.items())]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""`script/convert`, as it is typed."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import REPOSITORY
+from tests.lora_files import (
+    assert_same,
+    contents,
+    numbered_tensors,
+    recorded_order,
+    sd15_lora,
+    write_raw,
+)
+from training.formats import read_lora, write_lora
+
+
+def convert(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(REPOSITORY / "script" / "convert"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.slow
+def test_an_old_file_goes_to_every_format_and_comes_back(tmp_path: Path) -> None:
+    lora = sd15_lora(rank=1)
+    order = [layer.path for layer in recorded_order("unet")]
+    write_raw(tmp_path / "old.safetensors", *numbered_tensors(lora, order, torch.float16))
+
+    told = convert(tmp_path, "old.safetensors", "a.safetensors")
+    assert told.returncode == 0, told.stderr
+    assert "lora_diffusion, fp16, rank 1: 144 layers of the UNet, 48 of the" in told.stdout
+    assert "words: <s1><s2> (in AUTOMATIC1111 and Forge: s1s2)" in told.stdout
+    assert read_lora(tmp_path / "a.safetensors").output_format == "kohya"
+    assert convert(tmp_path, "a.safetensors", "b.safetensors", "--format=diffusers").returncode == 0
+    assert (
+        convert(tmp_path, "b.safetensors", "c.safetensors", "--format=lora_diffusion").returncode
+        == 0
+    )
+
+    tensors, _ = contents(tmp_path / "c.safetensors")
+    before, _ = contents(tmp_path / "old.safetensors")
+    assert tensors.keys() == before.keys()
+    assert all(torch.equal(tensors[name], before[name]) for name in before)
+
+
+@pytest.mark.slow
+def test_the_words_can_be_left_out_for_diffusers_and_written_on_their_own(tmp_path: Path) -> None:
+    lora = sd15_lora()
+    write_lora(lora, tmp_path / "in.safetensors")
+
+    told = convert(
+        tmp_path,
+        *("in.safetensors", "out.safetensors", "--no-embeddings"),
+        *("--precision", "fp32", "--embeddings", "words.safetensors"),
+    )
+
+    assert told.returncode == 0, told.stderr
+    tensors, _ = contents(tmp_path / "out.safetensors")
+    assert all(name.startswith("lora_") for name in tensors)
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    assert_same(read_lora(tmp_path / "out.safetensors").lora, lora)  # they are in the metadata
+    words, _ = contents(tmp_path / "words.safetensors")
+    assert torch.equal(words["emb_params"], torch.stack(list(lora.embeddings.values())))
+
+
+@pytest.mark.slow
+def test_what_cannot_be_meant_is_answered_with_a_sentence(tmp_path: Path) -> None:
+    write_lora(sd15_lora(embeddings={}), tmp_path / "in.safetensors")
+    (tmp_path / "text.safetensors").write_text("not a LoRA at all")
+
+    for arguments, answer in (
+        (("missing.safetensors",), "missing.safetensors: No such file or directory."),
+        (("text.safetensors",), "This is no safetensors file, or not a whole one."),
+        (("in.safetensors", "out.pt"), "must end in .safetensors; got out.pt."),
+        (("in.safetensors", "--format=ckpt"), "See script/convert --help."),
+        (("in.safetensors", "--embeddings=w.safetensors"), "holds no learned words, only a LoRA."),
+        (
+            ("in.safetensors", "o.safetensors", "--format=diffusers", "--no-embeddings"),
+            "--no-embeddings is for --format kohya only",
+        ),
+    ):
+        told = convert(tmp_path, *arguments)
+        assert told.returncode == 1
+        assert answer in told.stderr
+        assert "Traceback" not in told.stderr
+    assert convert(tmp_path, "in.safetensors").stdout.splitlines()[1] == "words: none, only a LoRA"
