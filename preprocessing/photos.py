@@ -51,12 +51,14 @@ class Photo:
 
     Attributes:
         image: RGB, upright, sRGB; a JPEG's may be smaller than `size`.
+        alpha: how opaque each of its pixels is, mode L, the image's size; None if all are, or none.
         size: width and height of the upright photo in pixels, as it was sent.
         remarks: what was done that its owner may want to know.
         taken: by its camera's clock, in seconds since some day; None if it does not say.
     """
 
     image: Image.Image
+    alpha: Image.Image | None
     size: tuple[int, int]
     remarks: tuple[str, ...]
     taken: float | None
@@ -115,11 +117,13 @@ def _decode(data: bytes, resolution: int, headroom: int) -> Photo:
     orientation = _read_orientation(image)
     size = header_size if is_scalable else image.size  # a HEIC's header does not know its turn
     size = size[::-1] if orientation in _QUARTER_TURNS else size
-    upright, colour_remarks = _to_srgb(image)
-    if orientation in _TRANSPOSE:
-        upright = upright.transpose(_TRANSPOSE[orientation])
+    flat, alpha, colour_remarks = _to_srgb(image)
     return Photo(
-        image=upright, size=size, remarks=(*remarks, *colour_remarks), taken=_read_time(image)
+        image=_turn(flat, orientation),
+        alpha=_turn(alpha, orientation) if alpha else None,
+        size=size,
+        remarks=(*remarks, *colour_remarks),
+        taken=_read_time(image),
     )
 
 
@@ -156,6 +160,10 @@ def _read_orientation(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
+def _turn(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
+
+
 def _read_time(image: Image.Image) -> float | None:
     try:
         text = image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal]
@@ -164,9 +172,9 @@ def _read_time(image: Image.Image) -> float | None:
         return None
 
 
-def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """Any mode -> RGB in sRGB on white, and remarks."""
-    remarks = []
+def _to_srgb(image: Image.Image) -> tuple[Image.Image, Image.Image | None, tuple[str, ...]]:
+    """Any mode -> RGB in sRGB on white; its alpha, if any of it is transparent; and remarks."""
+    remarks, alpha = [], None
     is_transparent = image.has_transparency_data
     profile = image.info.get("icc_profile")
     image = _to_eight_bits(image)
@@ -178,12 +186,14 @@ def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
         image, is_understood = _apply_profile(image, profile)
         if not is_understood:
             remarks.append("its colour profile cannot be read, so its colours are taken as sRGB")
-    if is_transparent and np.asarray(image.getchannel("A")).min() < 255:
+    opacity = image.getchannel("A") if is_transparent else None
+    if opacity and opacity.getextrema()[0] != 255:
+        alpha = opacity if opacity.getextrema()[1] != 0 else None
         remarks.append("transparent pixels filled with white")
         white = Image.new("RGBA", image.size, "white")
         white.alpha_composite(image)
         image = white
-    return (image if image.mode == "RGB" else image.convert("RGB")), tuple(remarks)
+    return (image if image.mode == "RGB" else image.convert("RGB")), alpha, tuple(remarks)
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

@@ -1,22 +1,20 @@
 """Whatever was sent -> the examples to train on, and an account of every file."""
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
 from preprocessing.archive import File, read_files
-from preprocessing.crops import crop_square
+from preprocessing.captions import Caption
+from preprocessing.cuts import Cut, cut_square, read_mask
 from preprocessing.decoders import DecodeBudget, read_photo_apart
 from preprocessing.download import PUBLIC_ADDRESSES, DownloadPolicy, read_addresses
 from preprocessing.errors import ArchiveError, PhotoError, PictureError
 from preprocessing.example import Example
 from preprocessing.limits import MAX_PICTURES
-from preprocessing.photos import resize
-from preprocessing.prompts import check_prompts, prompts_for
+from preprocessing.prompts import PhotoPrompts, check_prompts, prompts_for
 from preprocessing.quality import Look, judge, look_at
 from preprocessing.report import PhotoReport, log_reports, nothing_usable
 from preprocessing.threads import map_in_order
@@ -47,11 +45,20 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class _Outcome:
-    """A file's report; its image if it is used; whether it counts as a picture for the prompts."""
+    """What one file came to.
+
+    Attributes:
+        report: as far as it is known before all were seen.
+        cuts: what could be trained on, the likeliest first; none if the file is skipped.
+        is_picture: it counts as a picture for the custom prompts.
+        caption: what its owner wrote about it.
+        look: None if it was not decoded.
+    """
 
     report: PhotoReport
-    image: Image.Image | None
     is_picture: bool
+    caption: Caption | None
+    cuts: tuple[Cut, ...] = ()
     look: Look | None = None
 
 
@@ -64,15 +71,15 @@ def prepare_examples(
     custom_prompts: tuple[str, ...],
     policy: DownloadPolicy = PUBLIC_ADDRESSES,
 ) -> Prepared:
-    """The pictures of a zip (or one picture) and of addresses -> examples, ready to train on.
+    """The pictures of an archive (or one picture) and of addresses -> examples to train on.
 
     The archive's files come first, in the order of their names, then the addresses in theirs. As
     many custom prompts as pictures go one to each in that order, and a picture that is skipped
     takes its prompt with it.
 
     Args:
-        archive: a zip, whatever its name, or a picture.
-        urls: of pictures or zips.
+        archive: a zip, tar or tar.gz, whatever its name, or a picture.
+        urls: of the same.
         task: face, object, style or location; chooses the templates.
         resolution: pixels a side of the examples' images.
         policy: which addresses may be fetched, and for how long.
@@ -87,17 +94,27 @@ def prepare_examples(
     check_prompts(task, custom_prompts)
     files = enumerate(_within_limit(_all_files(archive, urls, policy)), 1)
     headroom = _HEADROOM.get(task, _LEAST_HEADROOM)
-    prepare = partial(_prepare, resolution=resolution, headroom=headroom, budget=DecodeBudget())
-    futures = map_in_order(prepare, files, num_threads=_NUM_THREADS)
-    outcomes = tuple(future.result() for future in futures)
+    read = partial(_read, resolution=resolution, headroom=headroom, budget=DecodeBudget())
+    futures = map_in_order(read, files, num_threads=_NUM_THREADS)
+    outcomes = [future.result() for future in futures]
+    cuts = _choose_cuts(outcomes)
+    prompts = _prompts(outcomes, task, custom_prompts)
+    reports = [
+        _complete(outcome.report, cut, prompts, resolution)
+        for outcome, cut in zip(outcomes, cuts, strict=True)
+    ]
     looks = tuple(outcome.look for outcome in outcomes)
-    reports, set_warnings = judge([outcome.report for outcome in outcomes], looks, task)
-    log_reports(reports, set_warnings)
-    if not any(outcome.image for outcome in outcomes):
-        raise PictureError(nothing_usable(reports))
+    judged, set_warnings = judge(reports, looks, task)
+    log_reports(judged, set_warnings)
+    if not any(cuts):
+        raise PictureError(nothing_usable(judged))
     return Prepared(
-        examples=_with_prompts(outcomes, task, custom_prompts),
-        reports=reports,
+        examples=tuple(
+            Example(image=cut.image, mask=cut.mask, prompts=prompts[report.position].prompts)
+            for report, cut in zip(judged, cuts, strict=True)
+            if cut
+        ),
+        reports=judged,
         looks=looks,
         warnings=set_warnings,
     )
@@ -129,9 +146,10 @@ def _within_limit(files: Iterator[File]) -> Iterator[File]:
         yield file
 
 
-def _prepare(
+def _read(
     numbered_file: tuple[int, File], *, resolution: int, headroom: int, budget: DecodeBudget
 ) -> _Outcome:
+    """Decode a file, and cut out what could be trained on: the whole photo is too large to keep."""
     position, file = numbered_file
     if file.problem:
         return _skipped(position, file, file.problem)
@@ -139,42 +157,52 @@ def _prepare(
         photo = read_photo_apart(file.data, resolution, headroom, budget)
     except PhotoError as error:
         return _skipped(position, file, str(error))
-    crop = crop_square(photo.size)
-    scale = resolution / (crop[2] - crop[0])
-    report = PhotoReport(
-        position=position,
-        name=file.name,
-        used=True,
-        reason=", ".join(photo.remarks),
-        size=photo.size,
-        crop=crop,
-        scale=scale,
+    mask, mask_remark = read_mask(photo, file.mask, resolution)
+    remarks = (*file.remarks, *photo.remarks, mask_remark)
+    return _Outcome(
+        report=PhotoReport(
+            position=position,
+            name=file.name,
+            used=True,
+            reason=", ".join(filter(None, remarks)),
+            size=photo.size,
+        ),
+        is_picture=True,
+        caption=file.caption,
+        cuts=(cut_square(photo, mask, resolution),),
+        look=look_at(photo.image, photo.taken),
     )
-    image = resize(photo, crop, resolution)
-    look = look_at(photo.image, photo.taken)
-    return _Outcome(report=report, image=image, is_picture=True, look=look)
 
 
 def _skipped(position: int, file: File, reason: str) -> _Outcome:
-    report = PhotoReport(
-        position=position,
-        name=file.name,
-        used=False,
-        reason=reason,
-        size=None,
-        crop=None,
-        scale=None,
-    )
-    return _Outcome(report=report, image=None, is_picture=file.is_picture)
+    report = PhotoReport(position=position, name=file.name, used=False, reason=reason)
+    return _Outcome(report=report, is_picture=file.is_picture, caption=file.caption)
 
 
-def _with_prompts(
-    outcomes: tuple[_Outcome, ...], task: str, custom_prompts: tuple[str, ...]
-) -> tuple[Example, ...]:
-    pictures = [outcome for outcome in outcomes if outcome.is_picture]
-    prompts = prompts_for(task, len(pictures), custom_prompts)
-    return tuple(
-        Example(image=picture.image, mask=None, prompts=prompts_of_picture)
-        for picture, prompts_of_picture in zip(pictures, prompts, strict=True)
-        if picture.image
+def _choose_cuts(outcomes: Sequence[_Outcome]) -> list[Cut | None]:
+    """Of each file the cut to train on, chosen when all are known; None if it is skipped."""
+    return [outcome.cuts[0] if outcome.cuts else None for outcome in outcomes]
+
+
+def _prompts(
+    outcomes: Sequence[_Outcome], task: str, custom_prompts: tuple[str, ...]
+) -> dict[int, PhotoPrompts]:
+    """Of every picture, by its position."""
+    captions = {
+        outcome.report.position: outcome.caption for outcome in outcomes if outcome.is_picture
+    }
+    return prompts_for(task, captions, custom_prompts)
+
+
+def _complete(
+    report: PhotoReport, cut: Cut | None, prompts: Mapping[int, PhotoPrompts], resolution: int
+) -> PhotoReport:
+    """The report of a photo that is used, with what was chosen for it."""
+    if not cut:
+        return report
+    return replace(
+        report,
+        crop=cut.crop,
+        scale=resolution / (cut.crop[2] - cut.crop[0]),
+        caption_source=prompts[report.position].source,
     )

@@ -1,14 +1,18 @@
-"""What each photo is called while it is trained on: templates of the task, or the caller's own."""
+"""What each photo is called while it is trained on: its caption, custom prompts, or templates."""
 
 import json
 import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from preprocessing.captions import FILE_NAME, Caption, clean_text
 from preprocessing.errors import PromptError
 from preprocessing.limits import MAX_PROMPT_CHARACTERS, MAX_PROMPTS
+from preprocessing.report import numbered
+from preprocessing.slots import SLOT, has_slot, with_slot
 
 logger = logging.getLogger(__name__)
-
-SLOT = "{}"  # where the placeholder tokens go
 
 # Only how a picture was made, never what is in it: whatever a template says that the photo does not
 # show would be learned as part of the subject.
@@ -104,37 +108,108 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 
 
-def prompts_for(
-    task: str, num_photos: int, custom_prompts: tuple[str, ...]
-) -> tuple[tuple[str, ...], ...]:
-    """The prompts of each of `num_photos` photos, every prompt with exactly one `{}`.
+@dataclass(frozen=True, kw_only=True)
+class PhotoPrompts:
+    """What one photo is called.
 
-    Custom prompts go one to a photo when there are as many as photos; otherwise every photo draws
-    from all of them. Without custom prompts every photo draws from the templates of the task.
+    Attributes:
+        prompts: at least one, each with `{}`; one is drawn per step.
+        source: where they come from, for the report.
+    """
+
+    prompts: tuple[str, ...]
+    source: str
+
+
+def prompts_for(
+    task: str, captions: Mapping[int, Caption | None], custom_prompts: tuple[str, ...]
+) -> dict[int, PhotoPrompts]:
+    """The prompts of each photo, by its position.
+
+    What its owner wrote about a photo, beside it or in a table, is its only prompt. Custom prompts
+    go one to a photo when there are as many as photos, also to those that have no use for theirs;
+    otherwise every photo draws from all of them. Without custom prompts a photo whose name reads
+    like a sentence is called that, and all others draw from the templates of the task.
+
+    Args:
+        captions: what came with each photo, by its position.
 
     Raises: PromptError, as `check_prompts`.
     """
     check_prompts(task, custom_prompts)
+    # Whoever writes custom prompts means them: a file's name is no reason to pass them over.
+    usable = {
+        position: caption
+        for position, caption in captions.items()
+        if caption and not (custom_prompts and caption.source == FILE_NAME)
+    }
+    found = _prompts_of_all(task, list(captions), custom_prompts)
+    found |= {
+        position: PhotoPrompts(prompts=(with_slot(caption.text),), source=caption.source)
+        for position, caption in usable.items()
+    }
+    _tell_captions(usable, len(captions), bool(custom_prompts))
+    return found
+
+
+def _prompts_of_all(
+    task: str, positions: Sequence[int], custom_prompts: tuple[str, ...]
+) -> dict[int, PhotoPrompts]:
+    """As if no photo had a caption."""
     if not custom_prompts:
-        return (TEMPLATES[task],) * num_photos
-    prompts = tuple(_with_slot(prompt) for prompt in custom_prompts)
-    without_slot = [
-        str(number) for number, prompt in enumerate(custom_prompts, 1) if SLOT not in prompt
-    ]
-    if without_slot:
-        logger.warning(
-            "custom_prompts: no {} in number %s: the subject is put in front",
-            ", ".join(without_slot),
-        )
-    if len(prompts) == num_photos:
-        logger.info("custom_prompts: one for each of the %d photos", num_photos)
-        return tuple((prompt,) for prompt in prompts)
+        templates = PhotoPrompts(prompts=TEMPLATES[task], source="templates")
+        return dict.fromkeys(positions, templates)
+    _tell_custom_prompts(custom_prompts)
+    prompts = tuple(with_slot(clean_text(prompt)) for prompt in custom_prompts)
+    if len(prompts) == len(positions):
+        logger.info("custom_prompts: one for each of the %d photos", len(positions))
+        return {
+            position: PhotoPrompts(prompts=(prompt,), source="its prompt")
+            for position, prompt in zip(positions, prompts, strict=True)
+        }
     logger.info(
         "custom_prompts: %d for %d photos, so every photo draws from all of them",
         len(prompts),
-        num_photos,
+        len(positions),
     )
-    return (prompts,) * num_photos
+    return dict.fromkeys(positions, PhotoPrompts(prompts=prompts, source="all prompts"))
+
+
+def _tell_custom_prompts(custom_prompts: tuple[str, ...]) -> None:
+    """What is done to them, by their numbers."""
+    too_long = [n for n, p in enumerate(custom_prompts, 1) if len(p) > MAX_PROMPT_CHARACTERS]
+    if too_long:
+        logger.warning(
+            "custom_prompts: more than %d characters in number %s: the rest is left out",
+            MAX_PROMPT_CHARACTERS,
+            numbered(too_long),
+        )
+    without_slot = [n for n, p in enumerate(custom_prompts, 1) if not has_slot(clean_text(p))]
+    if without_slot:
+        logger.warning(
+            "custom_prompts: no {} in number %s: the subject is put in front",
+            numbered(without_slot),
+        )
+
+
+def _tell_captions(captions: Mapping[int, Caption], num_photos: int, has_others: bool) -> None:
+    """Where captions come from, and what is done to them, by the numbers of their photos."""
+    if not captions:
+        return
+    sources = Counter(caption.source for caption in captions.values())
+    logger.info(
+        "captions: %d of %d photos brought one (%s)%s",
+        len(captions),
+        num_photos,
+        ", ".join(f"{source} {number}" for source, number in sources.items()),
+        ": custom_prompts are for the others" if has_others else "",
+    )
+    without_slot = [n for n, caption in captions.items() if not has_slot(caption.text)]
+    if without_slot:
+        logger.warning(
+            "captions: no {}, [trigger] or TOK in that of picture %s: the subject is put in front",
+            numbered(without_slot),
+        )
 
 
 def check_prompts(task: str, custom_prompts: tuple[str, ...]) -> None:
@@ -174,19 +249,9 @@ def parse_list(text: str | None, name: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in items)
 
 
-def _with_slot(prompt: str) -> str:
-    prompt = " ".join(prompt.split())
-    return prompt if SLOT in prompt else f"{SLOT} {prompt}"
-
-
 def _fault(prompt: str) -> str:
-    if not prompt.strip():
+    if not clean_text(prompt):
         return "is empty. Describe the photo, with {} where its subject goes."
-    if len(prompt) > MAX_PROMPT_CHARACTERS:
-        return (
-            f"has {len(prompt):,} characters; only the first 350 or so could be read."
-            " One sentence is enough."
-        )
     if prompt.count(SLOT) > 1:
         return f"has {{}} {prompt.count(SLOT)} times. Write it once, where the subject is named."
     return ""
