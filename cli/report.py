@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from cli.comparison import Comparison, Impression
-from preprocessing.prepare import Prepared
+from cli.pictures import describe_pictures
 from service.job import MadeLora, Request
 from training.base_model import BaseModel
 from training.loop import PhaseHistory
@@ -45,7 +45,7 @@ def write_report(run: TrainingRun, path: Path) -> None:
 
 
 def build_report(run: TrainingRun) -> dict[str, Any]:
-    """Everything but the addresses of photos, which can hold secrets."""
+    """Everything but names and addresses of photos, which can hold secrets."""
     inputs, histories = run.request.inputs, run.made.trained.histories
     return {
         "file": run.made.path.name,
@@ -70,15 +70,6 @@ def describe_machine(base: BaseModel) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-    }
-
-
-def describe_pictures(prepared: Prepared) -> dict[str, Any]:
-    photos = [asdict(photo) for photo in prepared.reports]
-    return {
-        "num_used": len(prepared.examples),
-        "used": [photo for photo in photos if photo["used"]],
-        "skipped": [photo for photo in photos if not photo["used"]],
     }
 
 

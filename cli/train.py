@@ -8,6 +8,7 @@ from PIL import Image
 
 from cli.arguments import Command, parse_command
 from cli.comparison import Comparison, compare
+from cli.contact_sheet import write_contact_sheet
 from cli.files import beside
 from cli.measure import asked_for
 from cli.preview import Row, write_preview
@@ -60,6 +61,7 @@ def run(command: Command) -> None:
 
     command.out.parent.mkdir(parents=True, exist_ok=True)
     made = make_lora(base, request, command.out.parent, lambda now: logger.info(now.line()))
+    write_contact_sheet(made.prepared, beside(command.out, "pictures.png"))
     seconds |= made.seconds
     examples = (others or made.prepared.examples)[:MAX_MEASURED]
     words = "".join(translate(request.inputs).placeholder_tokens)
@@ -141,11 +143,8 @@ def tell(command: Command, finished: TrainingRun) -> None:
         finished.num_measured,
         finished.measured_on,
     )
-    for path in (
-        command.out,
-        beside(command.out, "preview.png"),
-        beside(command.out, "report.json"),
-    ):
+    others = ("pictures.png", "preview.png", "report.json")
+    for path in (command.out, *(beside(command.out, ending) for ending in others)):
         logger.info("wrote %s", path)
 
 

@@ -76,6 +76,7 @@ def printed(folder: Path) -> str:
     assert run.returncode == 0, run.stderr
     assert files_in(folder) - before == {
         "repository/output/discs.safetensors",
+        "repository/output/discs.safetensors.pictures.png",
         "repository/output/discs.safetensors.preview.png",
         "repository/output/discs.safetensors.report.json",
     }
@@ -91,11 +92,11 @@ def test_progress_is_a_line_every_now_and_then(printed: str) -> None:
 
 
 @pytest.mark.slow
-def test_only_three_files_are_written_side_by_side_in_the_output_folder(printed: str) -> None:
+def test_only_four_files_are_written_side_by_side_in_the_output_folder(printed: str) -> None:
     """That there are no others is seen by the fixture."""
     written = [line for line in printed.splitlines() if line.startswith("wrote repository/output")]
 
-    assert len(written) == 3
+    assert len(written) == 4
 
 
 @pytest.mark.slow
@@ -111,18 +112,24 @@ def test_the_preview_is_a_sheet_of_rows(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("printed")
+def test_the_contact_sheet_shows_every_picture(folder: Path) -> None:
+    with Image.open(folder / "repository/output/discs.safetensors.pictures.png") as sheet:
+        assert sheet.width > 4 * 192  # a row of three discs and the text
+        assert sheet.height > 192
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("printed")
 def test_the_report_tells_what_was_used_and_gained(folder: Path) -> None:
     report = json.loads((folder / "repository/output/discs.safetensors.report.json").read_text())
 
     assert report["inputs"]["seed"] == 3
     assert report["inputs"]["resolution"] == 64
-    assert [photo["name"] for photo in report["pictures"]["used"]] == [
-        "black.png",
-        "dimgray.png",
-        "gray.png",
-    ]
-    assert [photo["name"] for photo in report["pictures"]["skipped"]] == ["notes.txt"]
-    assert report["pictures"]["skipped"][0]["reason"]
+    pictures = report["pictures"]
+    assert (pictures["num_used"], pictures["num_skipped"]) == (3, 1)
+    assert [photo["used"] for photo in pictures["table"]] == [True, True, True, False]
+    assert pictures["table"][3]["reason"]
+    assert "gray.png" not in json.dumps(pictures)
     assert report["effective"]["inversion"]["num_updates"] == 4
     assert report["seconds"].keys() >= {"loading", "pictures", "training", "writing", "comparing"}
     assert report["phases"]["inversion"]["num_steps"] == 8
