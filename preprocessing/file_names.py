@@ -21,7 +21,7 @@ _DEVICE_WORD = re.compile(
     re.IGNORECASE,
 )
 _SEPARATORS = re.compile(r"[_\-\s]+")
-_TRAILING_NUMBER = re.compile(r"[\s_\-]*(?:\(\d+\)|\d+)\s*$")
+_NUMBERING = "0123456789()"
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?[,.!]?")
 _LONGEST_NAME = 255  # bytes, of what file systems allow; longer ones cost time and were forged
 _LONGEST_NUMBER = 2  # "2 dogs"; more digits are dates and counters
@@ -49,9 +49,13 @@ def captions_from_names(stems: Sequence[str]) -> list[str]:
 
 def _without_number(stem: str) -> str:
     """Words, with spaces between them; a second copy's "(2)" and a series' "12" left out."""
-    while (shorter := _TRAILING_NUMBER.sub("", stem)) != stem:
-        stem = shorter
-    return _SEPARATORS.sub(" ", stem).strip()
+    words = _SEPARATORS.sub(" ", stem).strip().split(" ")
+    while words:
+        words[-1] = words[-1].rstrip(_NUMBERING)
+        if words[-1]:
+            break
+        words.pop()
+    return " ".join(words)
 
 
 def _is_sentence(caption: str) -> bool:

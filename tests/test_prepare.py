@@ -11,7 +11,7 @@ from PIL import Image
 
 from preprocessing.errors import ArchiveError, PictureError, PromptError
 from preprocessing.prepare import Prepared, prepare_examples
-from preprocessing.prompts import TEMPLATES
+from preprocessing.templates import TEMPLATES
 from tests.pictures import HEIC, encode, noise, photo, write, write_photos, zip_of
 
 

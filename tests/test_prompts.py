@@ -6,7 +6,8 @@ import pytest
 
 from preprocessing.captions import FILE_NAME, TABLE, TEXT_FILE, Caption
 from preprocessing.errors import PromptError
-from preprocessing.prompts import TEMPLATES, parse_list, prompts_for
+from preprocessing.prompts import parse_list, prompts_for
+from preprocessing.templates import TEMPLATES
 
 
 @pytest.mark.parametrize("task", ["face", "object", "style", "location"])

@@ -1,0 +1,196 @@
+"""Texts and tables that came with the pictures."""
+
+import io
+import json
+import logging
+
+import pytest
+
+from preprocessing.archive import File, read_files
+from preprocessing.captions import CaptionError, clean_text, read_caption
+from preprocessing.tables import read_table
+from tests.pictures import photo, zip_of
+from tests.test_tars import tar_of
+
+
+def files_in(*files: tuple[str, bytes]) -> list[File]:
+    return list(read_files(io.BytesIO(zip_of(*files)), "holiday.zip"))
+
+
+def captions_in(*files: tuple[str, bytes]) -> dict[str, str]:
+    """Name of each picture -> its caption, "" without one."""
+    return {
+        file.name: file.caption.text if file.caption else ""
+        for file in files_in(*files)
+        if file.is_picture
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "caption"),
+    [
+        (b"a dog in the rain", "a dog in the rain"),
+        (b"\n \r\n  a dog  in\tthe rain \r\nby Ann\n", "a dog in the rain"),
+        ("ein Hund im Grünen".encode(), "ein Hund im Grünen"),
+        ("ein Hund im Grünen".encode("utf-8-sig"), "ein Hund im Grünen"),
+        ("ein Hund im Grünen".encode("utf-16"), "ein Hund im Grünen"),
+        ("\ufeffein Hund im Grünen".encode("utf-16-be"), "ein Hund im Grünen"),
+        ("ein Hund im Grünen, 5 €".encode("cp1252"), "ein Hund im Grünen, 5 €"),
+        (b"\x81 dog", "\N{REPLACEMENT CHARACTER} dog"),
+        (b"a \x00dog\x1b in\x07 the\x7f rain", "a dog in the rain"),
+        ("\xff\xfea".encode("latin-1") + b"\x00b", "a\N{REPLACEMENT CHARACTER}"),
+    ],
+)
+def test_a_texts_first_line_is_read_in_any_usual_encoding(data, caption):
+    assert read_caption(data) == caption
+
+
+@pytest.mark.parametrize("data", [b"", b" \n\r\n\t", b"\xef\xbb\xbf", b"\x00\x01", b"\xff\xfe"])
+def test_a_text_without_words_is_no_caption(data):
+    with pytest.raises(CaptionError, match="empty"):
+        read_caption(data)
+
+
+def test_an_endless_text_is_cut_between_two_words():
+    assert clean_text("very " * 300) == " ".join(["very"] * 200)
+    assert len(clean_text("v" * 3_000)) == 1_000
+
+
+@pytest.mark.parametrize("name", ["Beach/IMG_1.txt", "beach/img_1.TXT", "Beach/IMG_1.caption"])
+def test_a_text_belongs_to_the_picture_of_its_name_in_its_folder(name):
+    files = files_in(
+        ("Beach/IMG_1.JPG", photo(1)), ("IMG_1.jpg", photo(2)), (name, b"a dog in the rain")
+    )
+    assert {file.name: file.caption and file.caption.text for file in files} == {
+        "Beach/IMG_1.JPG": "a dog in the rain",
+        "IMG_1.jpg": None,
+    }
+    assert [file.caption.source for file in files if file.caption] == ["text file"]
+
+
+def test_texts_in_a_tar_are_read_wherever_they_stand_in_it():
+    data = tar_of(("b.txt", b"a dog"), ("a.txt", b"a cat"), ("b.jpg", photo()), ("a.jpg", photo()))
+    captions = [file.caption for file in read_files(io.BytesIO(data), "")]
+    assert [caption and caption.text for caption in captions] == ["a cat", "a dog"]
+
+
+def test_one_text_may_belong_to_two_pictures_of_its_name():
+    captions = captions_in(("1.jpg", photo(1)), ("1.jpeg", photo(2)), ("1.txt", b"a dog"))
+    assert captions == {"1.jpg": "a dog", "1.jpeg": "a dog"}
+
+
+def test_of_two_texts_for_one_picture_the_txt_is_used_and_this_is_said():
+    (file,) = files_in(("1.caption", b"a cat"), ("1.jpg", photo()), ("1.txt", b"a dog"))
+    assert file.caption
+    assert file.caption.text == "a dog"
+    assert file.remarks == ("several texts have its name: one is used, .txt before .caption",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [(b"", "it is empty"), (b"very " * 20_000, "more than 64 KiB")]
+)
+def test_a_text_that_cannot_be_used_does_not_cost_the_picture(text, words):
+    (file,) = files_in(("1.jpg", photo()), ("1.txt", text))
+    assert (file.data, file.caption) == (photo(), None)
+    assert words in file.remarks[0]
+
+
+def test_a_text_without_a_picture_is_told_and_is_not_a_picture():
+    files = files_in(("1.jpg", photo()), ("2.txt", b"a dog"), ("x/1.txt", b"a dog"))
+    assert [(file.is_picture, file.problem[:35]) for file in files] == [
+        (True, ""),
+        (False, "a text, but no picture has its name"),
+        (False, "a text, but no picture has its name"),
+    ]
+
+
+def test_a_picture_is_a_picture_even_if_it_is_called_a_text():
+    assert [file.is_picture for file in files_in(("1.jpg", photo()), ("1.txt", photo()))] == [
+        True,
+        True,
+    ]
+
+
+JSONL = '{"file_name": "1.jpg", "text": "a dog"}\n\n{"file_name": "x/2.JPG", "text": "a cat"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("metadata.jsonl", JSONL),
+        ("captions.JSONL", JSONL),
+        ("metadata.csv", "file_name,text\n1.jpg,a dog\nX/2.jpg,a cat\n"),
+        ("captions.csv", "image_file,caption\r\n1.jpg,a dog\r\nx\\2.jpg,a cat\r\n"),
+        ("Caption.csv", 'Caption;Likes;File_Name\n"a dog";3;./1.jpg\na cat;;x/2.jpg'),
+        ("captions.csv", "\ufefffile_name\ttext\n1.jpg\ta dog\nx/2.jpg\ta cat"),
+    ],
+)
+def test_a_table_names_pictures_and_their_captions(name, table):
+    files = (("1.jpg", photo(1)), ("x/2.jpg", photo(2)), ("3.jpg", photo(3)))
+    assert captions_in((name, table.encode()), *files) == {
+        "1.jpg": "a dog",
+        "x/2.jpg": "a cat",
+        "3.jpg": "",
+    }
+
+
+def test_a_table_speaks_of_the_pictures_in_its_own_folder():
+    table = b"file_name,text\n1.jpg,a dog\n"
+    files = (("1.jpg", photo(1)), ("x/1.jpg", photo(2)), ("x/metadata.csv", table))
+    assert captions_in(*files) == {"1.jpg": "", "x/1.jpg": "a dog"}
+
+
+def test_a_text_goes_before_a_table_and_a_table_before_a_name():
+    table = b"file_name,text\na dog in the rain.jpg,a cat\n"
+    picture = ("a dog in the rain.jpg", photo())
+    text = ("a dog in the rain.txt", b"a bird")
+    assert captions_in(picture) == {"a dog in the rain.jpg": "a dog in the rain"}
+    assert captions_in(picture, ("captions.csv", table)) == {"a dog in the rain.jpg": "a cat"}
+    assert captions_in(picture, ("captions.csv", table), text) == {
+        "a dog in the rain.jpg": "a bird"
+    }
+
+
+def test_rows_without_a_picture_are_counted_in_the_log_and_not_named(caplog):
+    caplog.set_level(logging.DEBUG)
+    table = b"file_name,text\n1.jpg,a dog\nsecret.jpg,a cat\nsecret2.jpg,a cat\n"
+    captions_in(("1.jpg", photo()), ("captions.csv", table))
+    assert "2 rows of a table name no picture" in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "words"),
+    [
+        ("metadata.jsonl", "{", "line 1 is not JSON"),
+        ("metadata.jsonl", JSONL + "[" * 100_000, "line 4 is not JSON"),
+        ("metadata.jsonl", "[1]", "line 1 is not an object"),
+        ("metadata.jsonl", '{"file_name": 1, "text": null}', "no row has both"),
+        ("captions.csv", "", "no row has both"),
+        ("captions.csv", "1.jpg,a dog\n2.jpg,a cat", "no row has both a file's name"),
+        ("captions.csv", f"file_name,text\n1.jpg,{'v' * 200_000}", "not in the form of a CSV"),
+        ("captions.csv", "file_name,text\nz.jpg,a dog", "none of its rows names a picture"),
+        ("captions.csv", "file_name,text\n" + "1.jpg,a dog\n" * 400_000, "more than 4,096 KiB"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_told_with_the_reason(name, table, words):
+    broken, picture = files_in((name, table.encode()), ("1.jpg", photo()))
+    assert broken.problem.startswith("a table of captions that is not used: ")
+    assert words in broken.problem
+    assert not broken.is_picture
+    assert picture.caption is None
+
+
+def test_all_tables_together_are_bounded():
+    rows = b"file_name,text\n" + 150_000 * b"1.jpg,a red dog\n"
+    tables = tuple((f"{n}/metadata.csv", rows) for n in range(3))
+    pictures = tuple((f"{n}/1.jpg", photo(n)) for n in range(3))
+    problems = [file.problem for file in files_in(*tables, *pictures) if not file.is_picture]
+    assert len(problems) == 2
+    assert all("more than" in problem for problem in problems)
+
+
+def test_the_first_of_two_rows_for_a_picture_is_used():
+    rows = [{"file_name": "1.jpg", "text": text} for text in ("", "a dog", "a cat")]
+    table = "\n".join(json.dumps(row) for row in rows).encode()
+    assert read_table(table, "metadata.jsonl") == {"1.jpg": "a dog"}
