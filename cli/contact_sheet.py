@@ -14,7 +14,7 @@ from preprocessing.quality import THUMBNAIL_PIXELS
 from preprocessing.report import PhotoReport
 
 # A hundred photos are shown as large as they are kept, more of them smaller: no sheet is larger
-# than about 7 megapixels, captions and all.
+# than 8 megapixels, captions and all.
 ALL_PHOTOS_PIXELS = 4_000_000
 MAX_CELLS = 1_000
 MIN_COLUMNS = 4
