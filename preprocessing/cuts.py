@@ -1,5 +1,6 @@
 """A photo -> the squares of it that could be trained on, each with its mask."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image
@@ -24,16 +25,18 @@ class Cut:
     mask: Image.Image | None
 
 
-def read_mask(photo: Photo, beside: bytes, resolution: int) -> tuple[Image.Image | None, str]:
+def read_mask(
+    photo: Photo, beside: bytes, read: Callable[[bytes], Photo]
+) -> tuple[Image.Image | None, str]:
     """What its owner wants to be learned of a photo, mode L, of its shape; and a remark.
 
     A mask picture beside the photo (`beside`, its bytes) goes before the photo's transparency: who
-    draws one has looked at the photo as it is.
+    draws one has looked at the photo as it is. `read` decodes it.
     """
     problem = ""
     if beside:
         try:
-            return mask_from_file(beside, photo.size, resolution), "with its own mask"
+            return mask_from_file(beside, photo.size, read), "with its own mask"
         except PhotoError as error:
             problem = str(error).rstrip(".")
     if photo.alpha:

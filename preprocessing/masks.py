@@ -3,12 +3,14 @@
 Until it is cropped, a mask may have any size of the photo's shape: it stands for the whole photo.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 
 from preprocessing.crops import Box
 from preprocessing.errors import PhotoError
-from preprocessing.photos import read_photo
+from preprocessing.photos import Photo
 
 # How much a pixel outside the subject counts, of one inside. The prior service's share, 0.34 of the
 # error, so 0.12 of its square; kept above 0 because nothing else would hold the rest of the picture
@@ -27,18 +29,20 @@ def mask_from_alpha(image: Image.Image) -> Image.Image | None:
     return alpha if least != 255 else None
 
 
-def mask_from_file(data: bytes, size: tuple[int, int], resolution: int) -> Image.Image:
+def mask_from_file(
+    data: bytes, size: tuple[int, int], read: Callable[[bytes], Photo]
+) -> Image.Image:
     """The bytes of a mask picture, white on the subject -> mode L, for a photo of this size.
 
     Args:
         data: any accepted format, of the photo's shape, also smaller or larger.
         size: width and height of the upright photo.
-        resolution: the training images' pixels a side, as for `read_photo`.
+        read: decodes it, as `read_photo` does.
 
     Raises: PhotoError, if it cannot be decoded or has another shape than the photo.
     """
     try:
-        mask = read_photo(data, resolution)
+        mask = read(data)
     except PhotoError as error:
         raise PhotoError(f"its mask is unusable: {error}") from error
     ratio = (mask.size[0] * size[1]) / (mask.size[1] * size[0])

@@ -1,7 +1,7 @@
 """Whatever was sent -> the examples to train on, and an account of every file."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,8 @@ from preprocessing.decoders import DecodeBudget, read_photo_apart
 from preprocessing.download import PUBLIC_ADDRESSES, DownloadPolicy, read_addresses
 from preprocessing.errors import ArchiveError, PhotoError, PictureError
 from preprocessing.example import Example
-from preprocessing.limits import MAX_PICTURES
+from preprocessing.limits import GIB, MAX_ARCHIVE_ENTRIES, MAX_PICTURES, MAX_UNPACKED_BYTES
+from preprocessing.photos import Photo
 from preprocessing.prompts import PhotoPrompts, check_prompts, prompts_for
 from preprocessing.quality import Look, judge, look_at
 from preprocessing.report import PhotoReport, log_reports, nothing_usable
@@ -94,7 +95,10 @@ def prepare_examples(
     check_prompts(task, custom_prompts)
     files = enumerate(_within_limit(_all_files(archive, urls, policy)), 1)
     headroom = _HEADROOM.get(task, _LEAST_HEADROOM)
-    read = partial(_read, resolution=resolution, headroom=headroom, budget=DecodeBudget())
+    decode = partial(
+        read_photo_apart, resolution=resolution, headroom=headroom, budget=DecodeBudget()
+    )
+    read = partial(_read, decode=decode, resolution=resolution)
     futures = map_in_order(read, files, num_threads=_NUM_THREADS)
     outcomes = [future.result() for future in futures]
     cuts = _choose_cuts(outcomes)
@@ -135,29 +139,36 @@ def _all_files(
 
 
 def _within_limit(files: Iterator[File]) -> Iterator[File]:
-    num_pictures = 0
-    for file in files:
+    """Each archive keeps its own limits; together, from many addresses, they keep the same ones."""
+    num_pictures = num_bytes = 0
+    for num_files, file in enumerate(files, 1):
         num_pictures += file.is_picture
+        num_bytes += len(file.data) + len(file.mask)
         if num_pictures > MAX_PICTURES:
             raise PictureError(
                 f"More than {MAX_PICTURES:,} pictures were sent. Choose the best 10 to 30 of them:"
                 " they teach as much."
             )
+        if num_files > MAX_ARCHIVE_ENTRIES or num_bytes > MAX_UNPACKED_BYTES:
+            raise PictureError(
+                f"More than {MAX_ARCHIVE_ENTRIES:,} files, or more than"
+                f" {MAX_UNPACKED_BYTES // GIB} GiB, were sent. Send fewer or smaller pictures."
+            )
         yield file
 
 
 def _read(
-    numbered_file: tuple[int, File], *, resolution: int, headroom: int, budget: DecodeBudget
+    numbered_file: tuple[int, File], *, decode: Callable[[bytes], Photo], resolution: int
 ) -> _Outcome:
     """Decode a file, and cut out what could be trained on: the whole photo is too large to keep."""
     position, file = numbered_file
     if file.problem:
         return _skipped(position, file, file.problem)
     try:
-        photo = read_photo_apart(file.data, resolution, headroom, budget)
+        photo = decode(file.data)
     except PhotoError as error:
         return _skipped(position, file, str(error))
-    mask, mask_remark = read_mask(photo, file.mask, resolution)
+    mask, mask_remark = read_mask(photo, file.mask, decode)
     remarks = (*file.remarks, *photo.remarks, mask_remark)
     return _Outcome(
         report=PhotoReport(

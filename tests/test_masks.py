@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from preprocessing.crops import crop_square
 from preprocessing.errors import PhotoError
 from preprocessing.masks import BACKGROUND_WEIGHT, crop_mask, mask_from_alpha, mask_from_file
-from preprocessing.photos import read_photo, resize
+from preprocessing.photos import Photo, read_photo, resize
 from tests.pictures import encode, noise
 from training.batches import loss_weight
 
@@ -20,6 +20,10 @@ def disc(size: tuple[int, int], centre: tuple[int, int], radius: int) -> Image.I
     image = Image.new("L", size)
     ImageDraw.Draw(image).circle(centre, radius, fill=255)
     return image
+
+
+def at_64(data: bytes) -> Photo:
+    return read_photo(data, 64)
 
 
 def test_the_opaque_part_of_a_picture_is_its_mask():
@@ -52,7 +56,7 @@ def test_a_mask_is_cropped_exactly_where_the_picture_is(scale):
     size = (300, 200)
     drawn = disc(size, (120, 70), 40)
     photo = read_photo(encode(drawn.convert("RGB")), 64)
-    mask = mask_from_file(encode(drawn.resize((300 * scale, 200 * scale))), size, 64)
+    mask = mask_from_file(encode(drawn.resize((300 * scale, 200 * scale))), size, at_64)
     box = (61.5, 10.25, 189.5, 138.25)
     image = np.asarray(resize(photo, box, 64).convert("L")).astype(float)
     cropped = np.asarray(crop_mask(mask, size, box, 64)).astype(float)
@@ -65,16 +69,16 @@ def test_a_mask_is_cropped_exactly_where_the_picture_is(scale):
 
 def test_a_mask_of_another_shape_is_refused_with_both_sizes():
     with pytest.raises(PhotoError, match=r"200 x 300 pixels, the picture 300 x 200.*same shape"):
-        mask_from_file(encode(noise(200, 300)), (300, 200), 64)
+        mask_from_file(encode(noise(200, 300)), (300, 200), at_64)
 
 
 def test_a_mask_that_an_editor_rounded_is_taken():
-    assert mask_from_file(encode(noise(100, 67)), (300, 200), 64).size == (100, 67)
+    assert mask_from_file(encode(noise(100, 67)), (300, 200), at_64).size == (100, 67)
 
 
 def test_a_mask_that_cannot_be_read_says_that_it_is_the_mask():
     with pytest.raises(PhotoError, match="its mask is unusable"):
-        mask_from_file(encode(noise(90, 60))[:200], (90, 60), 64)
+        mask_from_file(encode(noise(90, 60))[:200], (90, 60), at_64)
 
 
 @pytest.mark.parametrize("value", [0, 255])
