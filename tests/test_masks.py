@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from preprocessing.crops import crop_square
+from preprocessing.crops import crop_around_face, crop_square
 from preprocessing.errors import PhotoError
-from preprocessing.masks import BACKGROUND_WEIGHT, crop_mask, mask_from_alpha, mask_from_file
+from preprocessing.masks import BACKGROUND_WEIGHT, crop_mask, mask_from_file, mask_of_head
 from preprocessing.photos import Photo, read_photo, resize
 from tests.pictures import encode, noise
 from training.batches import loss_weight
@@ -24,30 +24,6 @@ def disc(size: tuple[int, int], centre: tuple[int, int], radius: int) -> Image.I
 
 def at_64(data: bytes) -> Photo:
     return read_photo(data, 64)
-
-
-def test_the_opaque_part_of_a_picture_is_its_mask():
-    picture = noise(90, 60)
-    alpha = disc((90, 60), (30, 30), 20)
-    picture.putalpha(alpha)
-    mask = mask_from_alpha(picture)
-    assert mask is not None
-    np.testing.assert_array_equal(np.asarray(mask), np.asarray(alpha))
-
-
-def test_a_transparent_colour_of_a_palette_counts_as_alpha():
-    picture = Image.new("P", (8, 8), 1)
-    picture.putpalette([255, 0, 0, 0, 255, 0])
-    picture.paste(0, (0, 0, 4, 8))
-    picture.info["transparency"] = 0
-    mask = mask_from_alpha(picture)
-    assert mask is not None
-    assert [mask.getpixel((x, 4)) for x in (1, 6)] == [0, 255]
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA"])
-def test_a_picture_that_hides_nothing_has_no_mask(mode):
-    assert mask_from_alpha(noise(20, 20).convert(mode)) is None
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -90,3 +66,51 @@ def test_a_mask_of_one_colour_counts_every_pixel_the_same(value):
 def test_a_speck_of_white_does_not_become_the_whole_lesson():
     mask = crop_mask(disc((640, 640), (320, 320), 3), (640, 640), (0, 0, 640, 640), 64)
     assert loss_weight(mask, 64, 64).max() < 1 / BACKGROUND_WEIGHT
+
+
+FACE = (200.0, 100.0, 280.0, 200.0)
+
+
+def test_a_head_is_marked_from_hair_to_chin_and_from_ear_to_ear():
+    mask = np.asarray(mask_of_head(FACE, (0, 0, 512, 512), 512))
+    assert mask[100:200, 200:280].min() == 255  # the whole face
+    assert mask[50, 240] > 200  # hair, half a face higher
+    assert mask[150, [190, 290]].min() == 255  # ears
+    assert mask[450, 240] == mask[150, 450] == BACKGROUND
+
+
+def test_the_edge_of_a_mask_is_soft():
+    row = np.asarray(mask_of_head(FACE, (0, 0, 512, 512), 512))[130].astype(int)
+    assert abs(np.diff(row)).max() < 20
+    assert (np.diff(row[:240]) >= 0).all()
+    assert (np.diff(row[240:]) <= 0).all()
+
+
+def test_a_mask_of_a_head_has_exactly_the_geometry_of_its_crop():
+    """Drawn over the whole photo and then cut out as the photo is, it is the same mask."""
+    whole = mask_of_head(FACE, (0, 0, 512, 512), 512)
+    crop = crop_around_face((512, 512), FACE, 64, 1)
+    cut = whole.resize((64, 64), Image.Resampling.BOX, box=crop)
+    difference = np.asarray(cut).astype(int) - np.asarray(mask_of_head(FACE, crop, 64))
+    assert abs(difference).max() <= 6  # (the mean over a pixel is not its middle)
+    assert abs(np.diff(np.asarray(cut).astype(int))).max() > 30  # so one pixel off would be seen
+
+
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_a_mask_does_not_depend_on_the_size_of_the_photo(scale):
+    face, crop = ([scale * v for v in box] for box in (FACE, (100, 0, 400, 300)))
+    expected = mask_of_head(FACE, (100, 0, 400, 300), 64)
+    np.testing.assert_array_equal(mask_of_head(tuple(face), tuple(crop), 64), expected)
+
+
+def test_a_close_up_is_marked_too():
+    """The prior service's mask was silently empty where a box reached beyond the picture."""
+    mask = np.asarray(mask_of_head((0, 0, 64, 64), (0, 0, 64, 64), 64))
+    assert mask.min() > 200
+    assert mask[:56].min() == 255
+
+
+def test_the_background_keeps_an_eighth_of_the_weight_of_the_face():
+    weight = loss_weight(mask_of_head(FACE, (0, 0, 512, 512), 512), 64, 64)
+    torch.testing.assert_close(weight.mean(), torch.tensor(1.0))
+    torch.testing.assert_close(weight.min() / weight.max(), torch.tensor(BACKGROUND / 255))
