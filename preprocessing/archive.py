@@ -157,9 +157,7 @@ def _read_group(one: Group, label: str, caption: Caption | None) -> File:
     """A picture with what lies beside it; or any other file, with its problem."""
     is_picture, remarks, mask = one.sighting.is_picture, list(one.remarks), b""
     try:
-        if one.problem:
-            raise EntryError(one.problem)
-        data = read_whole(one.sighting.entry, MAX_FILE_BYTES)
+        data = _read_picture(one.sighting.entry, one.problem)
     except EntryError as error:
         return File(name=label, data=b"", problem=str(error), is_picture=is_picture)
     if one.text:
@@ -170,9 +168,9 @@ def _read_group(one: Group, label: str, caption: Caption | None) -> File:
             remarks.append(f"the text of its name is not used: {error}")
     if one.mask:
         try:
-            mask = read_whole(one.mask, MAX_FILE_BYTES)
+            mask = _read_picture(one.mask.entry, one.mask.problem)
         except EntryError as error:
-            remarks.append(f"its mask is not used: {error}")
+            remarks.append(f"its mask is unusable: {str(error).rstrip('.')}")
     return File(
         name=label,
         data=data,
@@ -182,3 +180,10 @@ def _read_group(one: Group, label: str, caption: Caption | None) -> File:
         mask=mask,
         remarks=tuple(remarks),
     )
+
+
+def _read_picture(entry: Entry, problem: str) -> bytes:
+    """Raises: EntryError, also for the problem that it is known to have."""
+    if problem:
+        raise EntryError(problem)
+    return read_whole(entry, MAX_FILE_BYTES)

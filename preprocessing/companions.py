@@ -53,7 +53,7 @@ class Group:
     sighting: Sighting
     problem: str
     text: Entry | None = None
-    mask: Entry | None = None
+    mask: Sighting | None = None
     remarks: tuple[str, ...] = ()
 
     @property
@@ -93,7 +93,7 @@ def _group(sighting: Sighting, texts: _Companions, masks: _Companions) -> Group:
         sighting=sighting,
         problem=sighting.problem,
         text=next((s.entry for s in texts_of_picture), None),
-        mask=next((s.entry for s in masks_of_picture), None),
+        mask=next(iter(masks_of_picture), None),
         remarks=tuple(remark for remark, is_so in remarks if is_so),
     )
 
