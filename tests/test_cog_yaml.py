@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from weights.manifest import MODELS
+
 REPOSITORY = Path(__file__).parent.parent
 CONFIG = yaml.safe_load((REPOSITORY / "cog.yaml").read_text(encoding="utf-8"))
 REQUIREMENTS = [
@@ -28,8 +30,13 @@ RESERVED_NAMES = {
 RESERVED_PREFIXES = (
     "R8_", "REPLICATE_", "COG_", "OTEL_", "CUDA_", "NVIDIA_", "NV_", "PGET_", "KUBERNETES_",
 )  # fmt: skip
-# With another torch Cog does not know which CUDA to take, and refuses to build.
-KNOWN_TORCH_VERSIONS = {"2.9.0", "2.9.1", "2.10.0", "2.11.0"}
+# With another torch, or another CUDA for it, Cog does not know what to take, and refuses to build.
+CUDA_FOR_TORCH = {
+    "2.9.1": {"12.6", "12.8", "13.0"},
+    "2.10.0": {"12.6", "12.8", "13.0"},
+    "2.11.0": {"12.6", "12.8", "12.9", "13.0"},
+}
+PYTHON_FOR_TORCH = {"3.10", "3.11", "3.12", "3.13", "3.14"}  # the same for all of these
 
 
 def environment() -> dict[str, str]:
@@ -48,7 +55,7 @@ def test_the_entry_point_exists() -> None:
     assert f"class {predictor}(" in source
 
 
-@pytest.mark.parametrize("key", ["python_version", "sdk_version"])
+@pytest.mark.parametrize("key", ["python_version", "cuda", "sdk_version"])
 def test_versions_are_text(key: str) -> None:
     """Without quotes YAML reads 3.10 as 3.1."""
     assert isinstance(CONFIG["build"][key], str)
@@ -61,6 +68,7 @@ def test_the_image_gets_the_cog_that_the_tests_ran_with() -> None:
 
 
 def test_no_name_in_the_environment_is_one_of_cogs_own() -> None:
+    assert len(environment()) == len(CONFIG["environment"])  # each name once
     for name in environment():
         assert name not in RESERVED_NAMES
         assert not name.startswith(RESERVED_PREFIXES)
@@ -76,19 +84,26 @@ def test_every_requirement_is_one_exact_version(requirement: str) -> None:
     assert re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", requirement)
 
 
-def test_cog_knows_which_cuda_goes_with_torch() -> None:
+def test_cog_has_this_torch_for_this_cuda_and_python() -> None:
     pins = dict(requirement.split("==") for requirement in REQUIREMENTS)
+    build = CONFIG["build"]
 
-    assert pins["torch"] in KNOWN_TORCH_VERSIONS
+    assert build["gpu"] is True
+    assert build["cuda"] in CUDA_FOR_TORCH[pins["torch"]]
+    assert build["python_version"] in PYTHON_FOR_TORCH
 
 
 def test_cog_itself_is_pinned_in_one_place_only() -> None:
     assert not [requirement for requirement in REQUIREMENTS if requirement.startswith("cog")]
 
 
-def test_the_image_holds_the_code_and_the_weights() -> None:
-    ignored = (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").split()
+def test_the_base_model_is_one_that_the_script_fetches() -> None:
+    """A path in the repository: the image has the same folders."""
+    folder, _, name = environment()["BASE_MODEL"].rpartition("/")
 
-    for needed in ("predict.py", "preprocessing", "training", "weights", "requirements.txt"):
-        assert needed not in ignored
-    assert not [pattern for pattern in ignored if pattern.startswith("weights/stable")]
+    assert folder == "weights"
+    assert name in MODELS
+
+
+def test_the_image_calls_nobody_home() -> None:
+    assert environment()["HF_HUB_DISABLE_TELEMETRY"] == "1"
