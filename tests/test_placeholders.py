@@ -4,7 +4,6 @@ from torch import nn
 
 from training.base_model import BaseModel, BaseModelError
 from training.placeholders import PlaceholderEmbedding, new_words, tokenize
-from training.settings import SettingsError
 
 TOKENS = ("<s1>", "<s2>")
 
@@ -91,10 +90,46 @@ def test_a_word_that_the_base_model_knows_cannot_be_a_placeholder(base: BaseMode
         pass
 
 
-def test_a_prompt_whose_placeholder_would_be_cut_off_is_refused(base: BaseModel) -> None:
-    long = "a very " * 50 + "long photo of {}"
-    with (
-        new_words(base, TOKENS, generator()) as words,
-        pytest.raises(SettingsError, match=r"In 1 of 2 prompts \{\} stands after the 75 tokens"),
-    ):
-        words.tokenize((long, "a photo of {}"))
+LONG = "a very " * 50 + "long photo"  # 102 words
+
+
+def test_a_prompt_that_is_too_long_loses_its_end_and_this_is_said(base: BaseModel, caplog) -> None:
+    with new_words(base, TOKENS, generator()) as words:
+        ids = words.tokenize(("a photo of {}", f"{{}}, {LONG}"))
+        whole = words.tokenizer(f"<s1><s2>, {LONG}", verbose=False).input_ids
+
+    assert ids[1, :76].tolist() == whole[:76]
+    assert ids[1, 76] == whole[-1]
+    assert "number 2 of 2 have more than the 75 tokens" in caplog.text
+    assert "put in front" not in caplog.text
+    assert "very" not in caplog.text
+
+
+@pytest.mark.parametrize("num_words", [74, 75, 76, 102])
+def test_a_placeholder_that_would_be_cut_off_is_put_in_front(
+    base: BaseModel, caplog, num_words: int
+) -> None:
+    before = " ".join(LONG.split()[:num_words])
+    with new_words(base, TOKENS, generator()) as words:
+        ids = words.tokenize((f"{before} {{}} at sea", "a photo of {}"))
+        expected = tokenize(words.tokenizer, (f"<s1><s2> {before} at sea",))
+
+    assert torch.equal(ids[:1], expected)
+    assert "in number 1 {} was there: it is put in front" in caplog.text
+
+
+def test_a_prompt_that_just_fits_is_left_as_it_is(base: BaseModel, caplog) -> None:
+    with new_words(base, TOKENS, generator()) as words:
+        words.tokenize((" ".join((*LONG.split()[:73], "{}")),))
+
+    assert caplog.text == ""
+
+
+def test_hundreds_of_prompts_that_are_too_long_do_not_flood_the_log(
+    base: BaseModel, caplog
+) -> None:
+    with new_words(base, TOKENS, generator()) as words:
+        words.tokenize(tuple(f"{LONG} {number} {{}}" for number in range(300)))
+
+    assert "19, 20, ... of 300" in caplog.text
+    assert len(caplog.text) < 1_000

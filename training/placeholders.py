@@ -1,6 +1,7 @@
 """Textual inversion: new words for the subject, and nothing else in the vocabulary touched."""
 
 import copy
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from training.base_model import BaseModel, BaseModelError
-from training.settings import SettingsError
 
+logger = logging.getLogger(__name__)
+
+_MAX_NUMBERS = 20  # in one line of the log
 INITIAL_STD = 0.017  # the prior service's; the spread of CLIP's own token embeddings is 0.014
 
 
@@ -60,18 +63,39 @@ class Placeholders:
     def tokenize(self, prompts: tuple[str, ...]) -> Tensor:
         """Prompts with `{}` for the placeholders -> (len(prompts), 77) ids, on the CPU.
 
-        Raises: SettingsError, when a prompt is so long that the placeholders would be cut off.
+        What is longer than the text encoder reads loses its end; if the placeholders stood there,
+        they are put in front. Both is logged, by the prompts' numbers.
         """
-        ids = tokenize(self.tokenizer, tuple(p.replace("{}", self.text) for p in prompts))
+        texts = [prompt.replace("{}", self.text) for prompt in prompts]
+        ids = tokenize(self.tokenizer, tuple(texts))
         num_found = (ids >= self.embedding.table.num_embeddings).sum(dim=1)
-        too_long = (num_found < len(self.tokens)).nonzero().flatten().tolist()
-        if too_long:
-            raise SettingsError(
-                f"In {len(too_long)} of {len(prompts)} prompts {{}} stands after the"
-                f" {self.tokenizer.model_max_length - 2} tokens that the text encoder reads, so"
-                " nothing would be learned from them. Put {} near the beginning."
-            )
+        lost = (num_found < len(self.tokens)).nonzero().flatten().tolist()
+        for index in lost:
+            rest = " ".join(prompts[index].replace("{}", "").split())
+            ids[index] = tokenize(self.tokenizer, (f"{self.text} {rest}",))[0]
+        self._tell_shortened(texts, lost)
         return ids
+
+    def _tell_shortened(self, texts: list[str], lost: list[int]) -> None:
+        limit = self.tokenizer.model_max_length
+        lengths = [len(ids) for ids in self.tokenizer(texts, verbose=False).input_ids]
+        too_long = [index for index, length in enumerate(lengths) if length > limit]
+        if too_long:
+            logger.warning(
+                "prompts: number %s of %d have more than the %d tokens that the text encoder"
+                " reads: their ends are left out",
+                _numbers(too_long),
+                len(texts),
+                limit - 2,
+            )
+        if lost:
+            logger.warning("prompts: in number %s {} was there: it is put in front", _numbers(lost))
+
+
+def _numbers(indices: list[int]) -> str:
+    """From 1; only the first few."""
+    named = ", ".join(str(index + 1) for index in indices[:_MAX_NUMBERS])
+    return f"{named}, ..." if len(indices) > _MAX_NUMBERS else named
 
 
 def tokenize(tokenizer: CLIPTokenizer, prompts: tuple[str, ...]) -> Tensor:
