@@ -71,7 +71,8 @@ def mask_from_file(
             f"its mask is {mask.size[0]} x {mask.size[1]} pixels, the picture"
             f" {size[0]} x {size[1]}. A mask must cover the whole picture, in the same shape."
         )
-    return mask.image.convert("L")
+    # Where a mask is transparent, it says so with its transparency: its colours were not meant.
+    return mask.alpha or mask.image.convert("L")
 
 
 def crop_mask(mask: Image.Image, size: tuple[int, int], box: Box, resolution: int) -> Image.Image:
