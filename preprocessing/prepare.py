@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from PIL import Image
+
 from preprocessing.archive import File, read_files
 from preprocessing.captions import Caption
-from preprocessing.cuts import Cut, cut_square, read_mask
+from preprocessing.cuts import Cut, Cuts, choose_cuts, cut_square, read_mask
 from preprocessing.decoders import DecodeBudget, read_photo_apart
 from preprocessing.download import PUBLIC_ADDRESSES, DownloadPolicy, read_addresses
 from preprocessing.errors import ArchiveError, PhotoError, PictureError
@@ -21,6 +23,9 @@ from preprocessing.report import PhotoReport, log_reports, nothing_usable
 from preprocessing.threads import map_in_order
 
 logger = logging.getLogger(__name__)
+
+# A photo, its owner's mask of it if any, and its position -> what could be trained on.
+_Cutter = Callable[[Photo, Image.Image | None, int], Cuts]
 
 # As many decoders at work. More would cost memory: each may take MAX_DECODE_BYTES.
 _NUM_THREADS = 2
@@ -98,14 +103,15 @@ def prepare_examples(
     decode = partial(
         read_photo_apart, resolution=resolution, headroom=headroom, budget=DecodeBudget()
     )
-    read = partial(_read, decode=decode, resolution=resolution)
+    read = partial(_read, decode=decode, cut=_cutter(task, resolution))
     futures = map_in_order(read, files, num_threads=_NUM_THREADS)
     outcomes = [future.result() for future in futures]
-    cuts = _choose_cuts(outcomes)
+    chosen = choose_cuts([outcome.cuts for outcome in outcomes])
+    cuts = [cut for cut, _ in chosen]
     prompts = _prompts(outcomes, task, custom_prompts)
     reports = [
-        _complete(outcome.report, cut, prompts, resolution)
-        for outcome, cut in zip(outcomes, cuts, strict=True)
+        _complete(outcome.report, cut, warnings, prompts, resolution)
+        for outcome, (cut, warnings) in zip(outcomes, chosen, strict=True)
     ]
     looks = tuple(outcome.look for outcome in outcomes)
     judged, set_warnings = judge(reports, looks, task)
@@ -158,7 +164,7 @@ def _within_limit(files: Iterator[File]) -> Iterator[File]:
 
 
 def _read(
-    numbered_file: tuple[int, File], *, decode: Callable[[bytes], Photo], resolution: int
+    numbered_file: tuple[int, File], *, decode: Callable[[bytes], Photo], cut: _Cutter
 ) -> _Outcome:
     """Decode a file, and cut out what could be trained on: the whole photo is too large to keep."""
     position, file = numbered_file
@@ -169,6 +175,7 @@ def _read(
     except PhotoError as error:
         return _skipped(position, file, str(error))
     mask, mask_remark = read_mask(photo, file.mask, decode)
+    found = cut(photo, mask, position)
     remarks = (*file.remarks, *photo.remarks, mask_remark)
     return _Outcome(
         report=PhotoReport(
@@ -176,23 +183,29 @@ def _read(
             name=file.name,
             used=True,
             reason=", ".join(filter(None, remarks)),
-            size=photo.size,
+            size=found.photo.size,
+            num_faces=found.num_faces,
+            warnings=found.warnings,
         ),
         is_picture=True,
         caption=file.caption,
-        cuts=(cut_square(photo, mask, resolution),),
-        look=look_at(photo.image, photo.taken),
+        cuts=found.cuts,
+        look=look_at(found.photo.image, photo.taken),
     )
+
+
+def _cutter(task: str, resolution: int) -> _Cutter:
+    if task == "face":
+        # Here, because it brings torch, which takes seconds to load.
+        from preprocessing.portraits import cut_portraits
+
+        return partial(cut_portraits, resolution=resolution)
+    return lambda photo, mask, _: Cuts(photo=photo, cuts=(cut_square(photo, mask, resolution),))
 
 
 def _skipped(position: int, file: File, reason: str) -> _Outcome:
     report = PhotoReport(position=position, name=file.name, used=False, reason=reason)
     return _Outcome(report=report, is_picture=file.is_picture, caption=file.caption)
-
-
-def _choose_cuts(outcomes: Sequence[_Outcome]) -> list[Cut | None]:
-    """Of each file the cut to train on, chosen when all are known; None if it is skipped."""
-    return [outcome.cuts[0] if outcome.cuts else None for outcome in outcomes]
 
 
 def _prompts(
@@ -206,7 +219,11 @@ def _prompts(
 
 
 def _complete(
-    report: PhotoReport, cut: Cut | None, prompts: Mapping[int, PhotoPrompts], resolution: int
+    report: PhotoReport,
+    cut: Cut | None,
+    warnings: tuple[str, ...],
+    prompts: Mapping[int, PhotoPrompts],
+    resolution: int,
 ) -> PhotoReport:
     """The report of a photo that is used, with what was chosen for it."""
     if not cut:
@@ -216,4 +233,5 @@ def _complete(
         crop=cut.crop,
         scale=resolution / (cut.crop[2] - cut.crop[0]),
         caption_source=prompts[report.position].source,
+        warnings=(*report.warnings, *warnings),
     )
