@@ -77,7 +77,10 @@ def nothing_usable(reports: Sequence[PhotoReport]) -> str:
     by_reason: dict[str, int] = defaultdict(int)
     for report in reports:
         by_reason[report.reason] += 1
-    reasons = [f"{number} x {reason.rstrip('.')}." for reason, number in by_reason.items()]
+    reasons = [
+        f"{number} x {reason}{'' if reason.endswith(('.', '?')) else '.'}"
+        for reason, number in by_reason.items()
+    ]
     num_others = len(reasons) - _MAX_REASONS_IN_MESSAGE
     others = (f"And {num_others} other reasons.",) if num_others > 0 else ()
     found = " ".join((*reasons[:_MAX_REASONS_IN_MESSAGE], *others))

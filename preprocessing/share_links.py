@@ -29,11 +29,15 @@ def direct_link(url: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """The host alone: the rest of an address may hold what gives access. "" if it has none."""
+    """The host alone: the rest of an address may hold what gives access. "" if it has none.
+
+    Nor if it holds what would change a log or a terminal.
+    """
     try:
-        return (urlsplit(url).hostname or "")[:_MAX_HOST_CHARACTERS]
+        host = (urlsplit(url).hostname or "")[:_MAX_HOST_CHARACTERS]
     except ValueError:
         return ""
+    return host if host.isprintable() else ""
 
 
 def _split(url: str) -> SplitResult:
@@ -46,6 +50,7 @@ def _split(url: str) -> SplitResult:
         parts.scheme in ("http", "https")
         and 0 < len(parts.hostname or "") <= _MAX_HOST_CHARACTERS
         and not re.search(r"\s", url)
+        and url.isprintable()
     )
     if not is_web_address:
         raise DownloadError(f"no web address. {advice}")

@@ -141,6 +141,14 @@ def test_what_is_no_web_address_is_said(url):
     assert "no web address" in problem_with(url)
 
 
+@pytest.mark.parametrize("sign", ["\0", "\x1b[31m", "\u202e", "\x7f", "\r\nX: y"])
+def test_what_would_change_a_log_is_not_repeated(sign):
+    for url in (f"http://{sign}.com/1.jpg", f"http://a.com/{sign}"):
+        problem = problem_with(url)
+        assert "no web address" in problem
+        assert problem.isprintable()
+
+
 @pytest.mark.parametrize("url", ["https://a.com/1.jpg, https://a.com/2.jpg", "http://[::1/1.jpg"])
 def test_a_malformed_address_is_said(url):
     assert "no web address" in problem_with(url)

@@ -9,7 +9,7 @@ import pytest
 
 from cli.pictures import describe_pictures
 from preprocessing.prepare import Prepared, prepare_examples
-from preprocessing.report import PhotoReport, log_reports, numbered
+from preprocessing.report import PhotoReport, log_reports, nothing_usable, numbered
 from tests.pictures import encode, noise, photo, write, zip_of
 
 KEYS = {
@@ -180,3 +180,9 @@ def test_the_data_say_what_the_table_says(prepared):
     assert (first["size"], first["crop"]) == ([96, 72], [12, 0, 84, 72])
     assert first["scale"] == round(64 / 72, 4)
     assert first["caption_source"]
+
+
+@pytest.mark.parametrize("reason", ["too dark", "too dark.", "too dark?"])
+def test_a_reason_ends_in_one_mark_however_it_was_written(reason):
+    report = PhotoReport(position=1, name="", used=False, reason=reason)
+    assert re.search(r"1 x too dark[.?] Send 3 to 100", nothing_usable([report]))
