@@ -120,11 +120,12 @@ def _read_entries(entries: Sequence[Entry], noun: str) -> Iterator[File]:
     groups = group([sighting for sighting in sightings if not is_table(sighting)])
     pictures = {one.path for one in groups if one.sighting.is_picture}
     rows, problems = read_tables(tables, pictures)
-    for name, problem in problems.items():
-        yield File(name=name, data=b"", problem=problem, is_picture=False)
-    labels = keep_apart(one.sighting.entry.name for one in groups)
-    for one, label, caption in zip(groups, labels, _captions(groups, rows), strict=True):
-        yield _read_group(one, label, caption)
+    names = [*(name for name, _ in problems), *(one.sighting.entry.name for one in groups)]
+    labels = iter(keep_apart(names))
+    for _, problem in problems:
+        yield File(name=next(labels), data=b"", problem=problem, is_picture=False)
+    for one, caption in zip(groups, _captions(groups, rows), strict=True):
+        yield _read_group(one, next(labels), caption)
 
 
 def _sight(entry: Entry) -> Sighting:

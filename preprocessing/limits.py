@@ -4,7 +4,8 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 MAX_ARCHIVE_BYTES = 2 * GIB  # 1,000 photos straight from a camera
 MAX_ARCHIVE_ENTRIES = 10_000  # a thousand photos with captions, masks and a computer's own litter
-MAX_DIRECTORY_BYTES = 16 * MIB  # a zip's table of contents: ten times what 10,000 entries need
+MAX_DIRECTORY_BYTES = 8 * MIB  # a zip's table of contents: 800 bytes for each of 10,000 entries
+MAX_HEADERS_BYTES = 16 * MIB  # a tar's, which stand in blocks of 512: three for each entry
 MAX_UNPACKED_BYTES = 4 * GIB  # pictures hardly compress: twice the archive is already odd
 MAX_FILE_BYTES = 200 * MIB  # a 30-megapixel TIFF of 16 bits a channel; ten times a camera's JPEG
 MAX_CAPTION_BYTES = 64 * KIB  # a text beside a picture; one line of it is used

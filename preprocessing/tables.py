@@ -20,14 +20,14 @@ _DELIMITERS = (",", ";", "\t")  # spreadsheets write ";" where a comma is part o
 
 def read_tables(
     tables: Sequence[Entry], pictures: Set[str]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Captions by path, and the problems of those tables that give none by their names.
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Captions by path; and of those tables that give none, name and problem.
 
     Args:
         pictures: the paths of all pictures in the archive. All paths are in lower case.
     """
     found: dict[str, str] = {}
-    problems: dict[str, str] = {}
+    problems: list[tuple[str, str]] = []
     num_bytes_left = MAX_TABLES_BYTES
     for table in tables:
         try:
@@ -37,7 +37,7 @@ def read_tables(
             if pictures.isdisjoint(captions):
                 raise CaptionError("none of its rows names a picture that was sent with it")
         except (EntryError, CaptionError) as error:
-            problems[table.name] = f"a table of captions that is not used: {error}"
+            problems.append((table.name, f"a table of captions that is not used: {error}"))
             continue
         num_lost = len(captions.keys() - pictures)
         if num_lost:

@@ -24,7 +24,7 @@ from preprocessing.limits import (
     GIB,
     KIB,
     MAX_ARCHIVE_BYTES,
-    MAX_DIRECTORY_BYTES,
+    MAX_HEADERS_BYTES,
     MIB,
 )
 
@@ -141,7 +141,7 @@ class _BoundedReads:
         if not self.are_bounded:
             return self._source.read(num_bytes)
         self._num_bytes += num_bytes
-        if not 0 <= num_bytes <= _MAX_HEADER_BYTES or self._num_bytes > MAX_DIRECTORY_BYTES:
+        if not 0 <= num_bytes <= _MAX_HEADER_BYTES or self._num_bytes > MAX_HEADERS_BYTES:
             raise ArchiveError(
                 "the tar's headers take too much room: too many files, or damaged."
                 " Pack only the pictures to train on."

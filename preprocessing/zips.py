@@ -14,7 +14,7 @@ from preprocessing.entries import (
     too_large,
 )
 from preprocessing.errors import ArchiveError
-from preprocessing.limits import MAX_DIRECTORY_BYTES, MIB
+from preprocessing.limits import MAX_ARCHIVE_ENTRIES, MAX_DIRECTORY_BYTES, MIB
 
 _LOCAL_HEADER_BYTES = 30  # the fixed part of what stands before each file's data
 _ENCRYPTED = 0x1
@@ -88,7 +88,7 @@ class _BoundedReads:
         """Raises: ArchiveError, instead of taking the memory."""
         if num_bytes > MAX_DIRECTORY_BYTES:
             raise ArchiveError(
-                f"the zip's table of contents takes {num_bytes // MIB} MiB: too many files, or"
-                " damaged. Zip only the pictures to train on."
+                f"the zip's table of contents takes {num_bytes // MIB} MiB: it holds far more than"
+                f" {MAX_ARCHIVE_ENTRIES:,} files, or is damaged. Zip only the pictures to train on."
             )
         return self._source.read(num_bytes)

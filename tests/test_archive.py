@@ -216,6 +216,17 @@ def test_a_zip_with_too_many_files_is_refused():
         files_in(zip_of(*((f"{number}", b"") for number in range(10_001))))
 
 
+@pytest.mark.slow
+def test_a_zip_of_two_hundred_thousand_files_is_refused_before_they_are_listed():
+    source = io.BytesIO(zip_of(*((f"{number}", b"") for number in range(200_000))))
+    tracemalloc.start()
+    with pytest.raises(ArchiveError, match="far more than 10,000 files"):
+        list(read_files(source, ""))
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 2**20
+
+
 def test_a_zip_that_unpacks_to_too_much_is_refused_before_it_is_unpacked():
     bomb = zip_of(*((f"{n}.bmp", bytes(2**20)) for n in range(2)), compression=zipfile.ZIP_DEFLATED)
     huge = struct.pack("<I", 2**32 - 2)
@@ -277,3 +288,18 @@ def test_only_one_photo_is_held_in_memory_at_a_time():
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 5 * len(bmp)
+
+
+def test_a_picture_is_held_with_its_own_mask_and_text_only():
+    bmp = encode(noise(600, 600), "BMP")
+    numbers = range(100, 120)
+    company = {".bmp": bmp, "_mask.bmp": bmp, ".txt": b"very " * 10_000}
+    files = ((f"{n}{ending}", data) for n in numbers for ending, data in company.items())
+    source = io.BytesIO(zip_of(*files))
+    tracemalloc.start()
+    for file in read_files(source, ""):
+        assert file.mask == bmp
+        assert file.caption
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 8 * len(bmp)

@@ -3,13 +3,18 @@
 import io
 import json
 import logging
+import warnings
+from pathlib import Path
 
 import pytest
 
 from preprocessing.archive import File, read_files
 from preprocessing.captions import CaptionError, clean_text, read_caption
+from preprocessing.errors import PictureError
+from preprocessing.prepare import prepare_examples
 from preprocessing.tables import read_table
-from tests.pictures import photo, zip_of
+from preprocessing.templates import TEMPLATES
+from tests.pictures import photo, write, zip_of
 from tests.test_tars import tar_of
 
 
@@ -181,6 +186,13 @@ def test_a_table_that_cannot_be_used_is_told_with_the_reason(name, table, words)
     assert picture.caption is None
 
 
+def test_two_tables_of_one_name_and_a_picture_of_that_name_are_kept_apart():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile's, at writing such a zip
+        files = files_in(("captions.csv", b"?"), ("captions.csv", b"??"), ("captions.csv", photo()))
+    assert len({file.name for file in files}) == 3
+
+
 def test_all_tables_together_are_bounded():
     rows = b"file_name,text\n" + 150_000 * b"1.jpg,a red dog\n"
     tables = tuple((f"{n}/metadata.csv", rows) for n in range(3))
@@ -194,3 +206,74 @@ def test_the_first_of_two_rows_for_a_picture_is_used():
     rows = [{"file_name": "1.jpg", "text": text} for text in ("", "a dog", "a cat")]
     table = "\n".join(json.dumps(row) for row in rows).encode()
     assert read_table(table, "metadata.jsonl") == {"1.jpg": "a dog"}
+
+
+def prepare(folder: Path, *files: tuple[str, bytes], custom_prompts: tuple[str, ...] = ()):
+    return prepare_examples(
+        archive=write(folder, zip_of(*files)),
+        urls=(),
+        task="object",
+        resolution=64,
+        custom_prompts=custom_prompts,
+    )
+
+
+MIXED = (
+    ("1.jpg", photo(1)),
+    ("1.txt", b"a secret dog in the rain"),
+    ("2.jpg", photo(2)),
+    ("3.jpg", photo(3)[:900]),
+    ("4.jpg", photo(4)),
+    ("captions.csv", b"file_name,text\n2.jpg,[trigger] asleep\n"),
+)
+
+
+def test_a_mixed_set_is_trained_with_captions_and_templates(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    prepared = prepare(tmp_path, *MIXED)
+    assert [example.prompts for example in prepared.examples] == [
+        ("{} a secret dog in the rain",),
+        ("{} asleep",),
+        TEMPLATES["object"],
+    ]
+    sources = [report.caption_source for report in prepared.reports]
+    assert sources == ["text file", "table", "", "templates"]
+    assert "2 of 4 photos brought one (text file 1, table 1)" in caplog.text
+    assert "in that of picture 1: the subject is put in front" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_custom_prompts_stay_with_their_pictures_beside_captions(tmp_path):
+    prompts = ("{} one", "{} two", "{} three", "{} four")
+    prepared = prepare(tmp_path, *MIXED, custom_prompts=prompts)
+    assert [example.prompts for example in prepared.examples] == [
+        ("{} a secret dog in the rain",),
+        ("{} asleep",),
+        ("{} four",),
+    ]
+
+
+def test_names_are_captions_only_without_custom_prompts(tmp_path):
+    files = (("a dog in the rain.jpg", photo(1)), ("a dog on the grass.jpg", photo(2)))
+    prompts = ("{} one", "{} two")
+    assert [example.prompts for example in prepare(tmp_path, *files).examples] == [
+        ("{} a dog in the rain",),
+        ("{} a dog on the grass",),
+    ]
+    named = prepare(tmp_path, *files, custom_prompts=prompts)
+    assert [example.prompts for example in named.examples] == [("{} one",), ("{} two",)]
+    assert [report.caption_source for report in named.reports] == ["its prompt"] * 2
+
+
+def test_texts_alone_are_no_pictures(tmp_path):
+    files = (("1.txt", b"a dog"), ("captions.csv", b"file_name,text\n1.jpg,a dog\n"))
+    with pytest.raises(PictureError, match=r"No usable pictures.*none of its rows.*a text, but no"):
+        prepare(tmp_path, *files)
+
+
+def test_a_single_picture_is_not_called_by_the_name_of_its_upload(tmp_path):
+    path = write(tmp_path, photo(), "a dog in the rain.jpg")
+    prepared = prepare_examples(
+        archive=path, urls=(), task="object", resolution=64, custom_prompts=()
+    )
+    assert prepared.examples[0].prompts == TEMPLATES["object"]
