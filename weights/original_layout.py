@@ -49,7 +49,13 @@ def convert_checkpoint(checkpoint: Path, configs: Path, folder: Path) -> None:
             raise WeightsError(incomplete) from error
     if any(p.is_meta for part in PARTS for p in getattr(pipeline, part).parameters()):
         raise WeightsError(incomplete)  # diffusers leaves what is missing without values
-    pipeline.save_pretrained(folder, safe_serialization=True)
+    try:
+        pipeline.save_pretrained(folder, safe_serialization=True)
+    except SafetensorError as error:  # what it makes of a full disk
+        raise WeightsError(
+            f"The half-precision weights could not be written ({error}). They need about 2.6 GB"
+            " under weights/. Mend that and run this again."
+        ) from error
 
 
 def check_header(checkpoint: Path, unet_config: dict[str, object]) -> None:
