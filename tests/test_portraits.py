@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from preprocessing.crops import Box
@@ -19,14 +18,6 @@ from tests.photographs import astronaut, cameraman, photograph, side_by_side
 from tests.pictures import encode, write, zip_of
 
 ASTRONAUT_HEAD = (160, 2, 292, 205)  # with all her hair and the chin, by eye
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # small tensors: ten times faster on a busy machine
-    yield
-    torch.set_num_threads(num_threads)
 
 
 def prepare(folder, *files, task="face", resolution=128) -> Prepared:

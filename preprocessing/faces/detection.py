@@ -17,6 +17,8 @@ _LONGEST_SIDE = 640  # larger finds no more faces in portraits, and takes four t
 _SMALLEST_SHARE = 1 / 12  # of the shorter side: smaller faces are passers-by
 _SMALLEST_FACE = 12.0  # pixels at `_LONGEST_SIDE`: what the networks were trained on
 _SURE, _LIKELY = 0.95, 0.8  # scores: at 0.95, no false face in 90 pictures of things
+# For turning a whole photo. 86 % of 90 faces reach it; a dog upside down had 0.987.
+_CERTAIN = 0.99
 
 # How far the mouth lies below the eyes, in heights of the face: of 116 upright faces never under
 # 0.31; of the few found in photos that lay on their side, mostly under this. It allows for a head
@@ -52,7 +54,7 @@ def find_faces(detector: Mtcnn, image: Image.Image) -> FacesFound:
     if not any(_is_upright(face) for face in faces):
         for candidate in _TURNS:
             turned = detect_faces(detector, small.transpose(candidate))
-            upright = tuple(f for f in turned if f.score >= _SURE and _is_upright(f))
+            upright = tuple(f for f in turned if f.score >= _CERTAIN and _is_upright(f))
             if upright and (turn is None or upright[0].score > faces[0].score):
                 faces, turn = upright, candidate
     size = image.size if turn in (None, Image.Transpose.ROTATE_180) else image.size[::-1]
