@@ -51,6 +51,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (requests.exceptions.InvalidSchema, "redirects to something other than http or https."),
     (requests.Timeout, "did not answer in time. Try again, or send the pictures as a zip."),
     (requests.ConnectionError, "cannot be reached. Is the address right?"),
+    (requests.exceptions.InvalidHeader, "sent an answer that contradicts itself. Send a zip."),
     (ValueError, "no address that can be fetched. Is it complete?"),
     (Exception, "broke off while it was sending. Try again, or send the pictures as a zip."),
 )
@@ -234,16 +235,21 @@ def _copy_bounded(response: requests.Response, file: BinaryIO, last_second: floa
         noun, advice = describe(head)
         raise DownloadError(f"not a picture but {noun}. {advice}")
     max_bytes = MAX_ARCHIVE_BYTES if is_archive(head) else MAX_FILE_BYTES
+    expected = response.headers.get("Content-Length", "")
+    _refuse_size(int(expected) if expected.isdecimal() else 0, max_bytes)
     num_bytes = len(head)
     file.write(head)
     while chunk := _read_some(response, last_second):
         num_bytes += len(chunk)
-        if num_bytes > max_bytes:
-            raise DownloadError(f"more than {max_bytes // MIB:,} MiB. Send it smaller.")
+        _refuse_size(num_bytes, max_bytes)
         file.write(chunk)
-    expected = response.headers.get("Content-Length")
     if expected and expected != str(num_bytes):
         raise DownloadError("broke off while it was sending. Try again, or send a zip.")
+
+
+def _refuse_size(num_bytes: int, max_bytes: int) -> None:
+    if num_bytes > max_bytes:
+        raise DownloadError(f"more than {max_bytes // MIB:,} MiB. Send it smaller.")
 
 
 def _read_some(response: requests.Response, last_second: float) -> bytes:

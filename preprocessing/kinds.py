@@ -24,7 +24,8 @@ _UNPACK = "Unpack it and zip the pictures themselves."
 _CONVERT = "Save it as JPEG, PNG or WebP."
 _SHARE = (
     "The link leads to a page about the file: share the file with everyone who has the link, and"
-    " use the link that downloads it."
+    " use the link that downloads it. (Google Drive also shows a page when a file was asked for too"
+    " often that day.)"
 )
 # offset, mark, noun and what to do
 _OTHER_MARKS = (

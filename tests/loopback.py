@@ -1,7 +1,8 @@
 """A web server on this machine that answers as a test tells it to."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -48,3 +49,21 @@ class Server(ThreadingHTTPServer):
     def offer(self, path: str, *answers: Answer) -> str:
         self.answers[path] = list(answers)
         return f"http://127.0.0.1:{self.server_port}{path}"
+
+
+def chunked(*chunks: bytes) -> Answer:
+    """An answer that does not say how long it will be; an empty chunk ends it."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return Answer((head + body,), is_raw=True)
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.is_over.set()
+        server.shutdown()
+        thread.join()

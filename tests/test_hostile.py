@@ -4,7 +4,6 @@ Every case is generated, and the same in every run. The tests that are not slow 
 """
 
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,7 +19,7 @@ from preprocessing.prompts import parse_list
 from tests.hostile_answers import answers
 from tests.hostile_archives import SECRET, archives, lists_as_text
 from tests.hostile_pictures import pictures
-from tests.loopback import Answer, Server
+from tests.loopback import Answer, Server, running_server
 from tests.pictures import photo, write, zip_of
 from tests.watch import Deeds, forget_peak_memory, peak_memory_bytes, watch
 
@@ -54,13 +53,8 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with running_server() as server:
         yield server
-        server.is_over.set()
-        server.shutdown()
-        thread.join()
 
 
 def prepare(
