@@ -41,7 +41,7 @@ def read_tables(
             continue
         num_lost = len(captions.keys() - pictures)
         if num_lost:
-            logger.warning("captions: %d rows of a table name no picture", num_lost)
+            logger.warning("captions: rows of a table that name no picture: %d", num_lost)
         found = {path: text for path, text in captions.items() if path in pictures} | found
     return found, problems
 

@@ -82,14 +82,16 @@ class Placeholders:
         too_long = [index for index, length in enumerate(lengths) if length > limit]
         if too_long:
             logger.warning(
-                "prompts: number %s of %d have more than the %d tokens that the text encoder"
-                " reads: their ends are left out",
-                _numbers(too_long),
+                "prompts: of %d different ones number %s: more than the %d tokens that the text"
+                " encoder reads, so the end is left out",
                 len(texts),
+                _numbers(too_long),
                 limit - 2,
             )
         if lost:
-            logger.warning("prompts: in number %s {} was there: it is put in front", _numbers(lost))
+            logger.warning(
+                "prompts: {} stood there in number %s: it is put in front", _numbers(lost)
+            )
 
 
 def _numbers(indices: list[int]) -> str:
