@@ -87,6 +87,13 @@ def test_every_picture_has_its_place_numbered_in_order():
     assert num_pixels_of(three, FRAME_COLOUR) == 3 * frames
 
 
+def test_a_file_without_a_picture_keeps_its_place():
+    sheet = draw_contact_sheet([Cell(report=skipped(1), thumbnail=None, mask=None), cell(2)])
+    first, second = sheet.crop((0, 0, 204, 300)), sheet.crop((204, 0, 408, 300))
+    assert num_pixels_of(first, REFUSED_COLOUR) > 0 == num_pixels_of(first, FRAME_COLOUR)
+    assert num_pixels_of(second, FRAME_COLOUR) > 0 == num_pixels_of(second, REFUSED_COLOUR)
+
+
 def test_what_is_not_used_stands_out_in_red():
     sheet = draw_contact_sheet(
         [cell(1), Cell(report=skipped(2), thumbnail=None, mask=None)],

@@ -106,6 +106,11 @@ def test_plain_pictures_of_two_colours_are_not_nearly_the_same():
     assert warnings_of(red, blue, red) == [("blurry",), ("blurry",), ("blurry", "the same as 1")]
 
 
+def test_plain_pictures_of_two_shapes_are_not_the_same():
+    square, wide = (Image.new("RGB", size, "red") for size in ((64, 64), (128, 32)))
+    assert warnings_of(square, wide) == [("blurry",), ("blurry",)]
+
+
 def test_a_picture_that_had_to_be_enlarged_is_called_too_small():
     reports, _ = judge([used(1, scale=1.25)], [look_at(noise(96, 96), None)], "object")
     assert reports[0].warnings == ("too small, enlarged 1.2x",)
@@ -167,6 +172,11 @@ def test_a_set_that_may_be_from_several_moments_is_not(times):
 
 def test_a_few_dated_pictures_do_not_speak_for_many_without_a_date():
     assert sentences(7, times=(NOON, NOON, NOON)) == ""
+
+
+def test_two_dated_pictures_do_not_speak_for_four():
+    assert sentences(4, times=(NOON, NOON)) == sentences(4)
+    assert "3 of 4 pictures" in sentences(4, times=(NOON, NOON, NOON))
 
 
 def test_pictures_of_a_style_may_be_photographed_at_one_go():
