@@ -24,3 +24,12 @@ def test_every_direct_dependency_has_its_reason_written_down() -> None:
     reasons = (REPOSITORY / "docs" / "dependencies.md").read_text(encoding="utf-8").lower()
     for name in {**pins("requirements.txt"), **pins("requirements-dev.txt")}:
         assert f"`{name}`" in reasons, f"docs/dependencies.md does not say why {name} is needed"
+
+
+def test_what_the_old_reader_is_installed_from_is_pinned_too() -> None:
+    lines = (REPOSITORY / "requirements-interop.txt").read_text(encoding="utf-8").splitlines()
+    *libraries, reader = [line for line in lines if not line.startswith("#")]
+    for line in libraries:
+        assert re.fullmatch(r"[a-z-]+==[0-9.]+", line)
+    commit = r"lora-diffusion @ git\+https://github\.com/cloneofsimo/lora@[0-9a-f]{40}"
+    assert re.fullmatch(commit, reader)
