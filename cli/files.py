@@ -58,6 +58,11 @@ def beside(out: Path, ending: str) -> Path:
     return out.with_name(f"{out.name}.{ending}")
 
 
+def words_beside(out: Path) -> Path:
+    """photos.safetensors -> photos-words.safetensors: programs call an embedding by its file."""
+    return out.with_name(f"{out.stem}-words{out.suffix}")
+
+
 def require_file(path: Path | None) -> None:
     if path is not None and not path.is_file():
         raise SettingsError(f"There is no file {str(path)!r}. Check its name, and where you are.")

@@ -9,7 +9,7 @@ from PIL import Image
 from cli.arguments import Command, parse_command
 from cli.comparison import Comparison, compare
 from cli.contact_sheet import write_contact_sheet
-from cli.files import beside
+from cli.files import beside, words_beside
 from cli.measure import asked_for
 from cli.preview import Row, write_preview
 from cli.report import TrainingRun, write_report
@@ -21,6 +21,7 @@ from service.job import MadeLora, Request, log_machine, make_lora, timed
 from training.base_model import BaseModel, BaseModelError, load_base_model
 from training.compute import pick_compute
 from training.formats import FormatError
+from training.formats.textual_inversion import write_embeddings
 from training.loop import TrainingDivergedError
 from training.settings import SettingsError, TrainingInputs, translate
 
@@ -61,6 +62,7 @@ def run(command: Command) -> None:
 
     command.out.parent.mkdir(parents=True, exist_ok=True)
     made = make_lora(base, request, command.out.parent, lambda now: logger.info(now.line()))
+    write_embeddings(made.trained.lora, words_beside(command.out))
     write_contact_sheet(made.prepared, beside(command.out, "pictures.png"))
     seconds |= made.seconds
     examples = (others or made.prepared.examples)[:MAX_MEASURED]
@@ -144,7 +146,8 @@ def tell(command: Command, finished: TrainingRun) -> None:
         finished.measured_on,
     )
     others = ("pictures.png", "preview.png", "report.json")
-    for path in (command.out, *(beside(command.out, ending) for ending in others)):
+    beside_it = (words_beside(command.out), *(beside(command.out, ending) for ending in others))
+    for path in (command.out, *beside_it):
         logger.info("wrote %s", path)
 
 

@@ -25,7 +25,7 @@ def test_the_readmes_python_draws_a_picture_with_the_file(
     base: BaseModel, examples: list[Example], short, tmp_path: Path
 ) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (lora,) = re.findall(r'Path\("(output/[^"]+)"\)', code)
+    (lora,) = re.findall(r'"(output/[^"]+\.safetensors)"', code)
     made = parse_command([]).out  # what the README's first command writes
     assert REPOSITORY / lora == made.resolve()
     (tmp_path / "output").mkdir()

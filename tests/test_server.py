@@ -15,9 +15,10 @@ from PIL import Image, ImageDraw
 
 from cli.sampling import build_pipeline, sample
 from tests.cog_server import CogServer, data_uri, output_bytes, serve, wait_for
+from tests.lora_files import assert_same
 from training.base_model import load_base_model
 from training.compute import pick_compute
-from training.formats import load
+from training.formats import load, read_lora
 
 pytestmark = pytest.mark.slow
 
@@ -93,6 +94,27 @@ def test_a_zip_comes_back_as_a_file_that_changes_what_a_pipeline_draws(
     load(pipeline, path)
 
     assert sample(pipeline, base, prompts, seeds, resolution=64) != plain
+
+
+@pytest.mark.parametrize("output_format", ["kohya", "diffusers"])
+def test_another_format_holds_the_very_same_training(
+    server: CogServer, answer: requests.Response, tmp_path: Path, output_format: str
+) -> None:
+    (tmp_path / "default").write_bytes(output_bytes(answer))
+    other = server.predict(
+        instance_data=data_uri(PHOTOS),
+        custom_prompts=f"a photo of my {SECRET}, {{}}",
+        output_format=output_format,
+        **SMALL,
+    )
+    (tmp_path / "other").write_bytes(output_bytes(other))
+
+    stored = read_lora(tmp_path / "other")
+    assert stored.output_format == output_format
+    assert_same(stored.lora, read_lora(tmp_path / "default").lora)
+    assert stored.lora.origin.base_model == "weights/tiny"
+    assert (stored.lora.origin.num_pictures, stored.lora.origin.tuning_steps) == (3, 4)
+    assert SECRET.encode() not in (tmp_path / "other").read_bytes()
 
 
 def test_the_log_tells_the_settings_and_progress_but_nothing_of_the_callers(

@@ -75,6 +75,7 @@ def printed(folder: Path) -> str:
     )
     assert run.returncode == 0, run.stderr
     assert files_in(folder) - before == {
+        "repository/output/discs-words.safetensors",
         "repository/output/discs.safetensors",
         "repository/output/discs.safetensors.pictures.png",
         "repository/output/discs.safetensors.preview.png",

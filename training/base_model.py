@@ -12,7 +12,17 @@ from transformers.utils import logging as transformers_logging
 from training.base_card import BaseCard, read_card
 from training.compute import Compute, set_cpu_threads
 
-PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+# What must be in each part's folder: any one of these.
+PARTS = {
+    "scheduler": ("scheduler_config.json",),
+    "text_encoder": ("model.safetensors", "model.safetensors.index.json"),
+    "tokenizer": ("tokenizer.json", "vocab.json"),
+    "unet": (
+        "diffusion_pytorch_model.safetensors",
+        "diffusion_pytorch_model.safetensors.index.json",
+    ),
+    "vae": ("diffusion_pytorch_model.safetensors",),
+}
 
 
 class BaseModelError(RuntimeError):
@@ -41,12 +51,13 @@ def load_base_model(folder: Path, compute: Compute) -> BaseModel:
     check_folder(folder)
     transformers_logging.disable_progress_bar()  # a log is no terminal
     offline: dict[str, Any] = {"local_files_only": True}
+    weights = {"use_safetensors": True, **offline}  # or diffusers would try a pickle
     text_encoder = CLIPTextModel.from_pretrained(
-        folder, subfolder="text_encoder", dtype=compute.dtype, **offline
+        folder, subfolder="text_encoder", dtype=compute.dtype, **weights
     )
-    vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", dtype=torch.float32, **offline)
+    vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", dtype=torch.float32, **weights)
     unet = UNet2DConditionModel.from_pretrained(
-        folder, subfolder="unet", dtype=compute.dtype, **offline
+        folder, subfolder="unet", dtype=compute.dtype, **weights
     )
     for part in (text_encoder, vae, unet):
         part.requires_grad_(False).eval().to(compute.device)
@@ -67,7 +78,11 @@ def load_base_model(folder: Path, compute: Compute) -> BaseModel:
 
 def check_folder(folder: Path) -> None:
     """Raises: BaseModelError, when a part is missing: diffusers would go and ask the hub for it."""
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    missing = [
+        f"{part}/{names[0]}"
+        for part, names in PARTS.items()
+        if not any((folder / part / name).is_file() for name in names)
+    ]
     if not (folder / "model_index.json").is_file():
         missing.insert(0, "model_index.json")
     if missing:
