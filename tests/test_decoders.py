@@ -1,9 +1,12 @@
 """Photos are decoded in processes of their own, in bounded time and memory."""
 
 import gc
+import os
 import resource
+import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,6 +128,18 @@ def test_processes_are_used_again_and_many_threads_do_not_meet():
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_process_that_was_killed_while_it_was_idle_is_replaced():
+    end_idle_workers()
+    read(photo())
+    for process in Path("/proc/self/task").glob("*/children"):
+        for child in process.read_text(encoding="ascii").split():
+            if b"preprocessing.decode_worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(int(child), signal.SIGKILL)
+                time.sleep(0.1)
+                break
+    assert read(photo()).size == (96, 72)
 
 
 def test_processes_that_were_ended_leave_nothing_open():
