@@ -1,7 +1,7 @@
 """Photos are decoded in processes of their own, which may take so much time and memory, no more.
 
-A file's header does not tell what it costs: 166 bytes of JPEG 2000 can ask for 40 GB, 50 KB of JPEG
-for an hour. And what breaks a decoder does not break the training.
+A file's header does not tell what it costs: 166 bytes of JPEG 2000 can ask for 40 GB, 500 KB of
+JPEG for a quarter of an hour. And what crashes a decoder does not crash the training.
 """
 
 import atexit
