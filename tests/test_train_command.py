@@ -93,7 +93,7 @@ def test_progress_is_a_line_every_now_and_then(printed: str) -> None:
 
 
 @pytest.mark.slow
-def test_only_four_files_are_written_side_by_side_in_the_output_folder(printed: str) -> None:
+def test_only_five_files_are_written_side_by_side_in_the_output_folder(printed: str) -> None:
     """That there are no others is seen by the fixture."""
     written = [line for line in printed.splitlines() if line.startswith("wrote repository/output")]
 
