@@ -1,0 +1,212 @@
+"""How fast, and in how much memory, do photos become the squares that are trained on?
+
+    .venv/bin/python -m benchmarks.pictures
+
+Fifty photos of 12 megapixels, made here, through `prepare_examples` and through the plain way that
+most trainers take: `Image.open().convert("RGB").resize()`, one by one. Both in the same run, in
+turns, each turn in a process of its own; of the ratios the median. Five minutes on two cores.
+"""
+
+import argparse
+import io
+import json
+import logging
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from preprocessing.crops import crop_square
+from preprocessing.prepare import prepare_examples
+
+REPOSITORY = Path(__file__).parent.parent
+WIDTH, HEIGHT = 4000, 3000  # a phone's usual 12 megapixels
+RESOLUTION = 512
+WAYS = ("plain", "ours")
+MIX = ("JPEG", "PNG", "WEBP")  # by turns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """All photos once, in one way.
+
+    Attributes:
+        wall_seconds: the decoders are up, as in a service that is.
+        cpu_seconds: of this process and of the decoders, their start included.
+        peak_bytes: of this process; for ours, of its decoders too: the largest of them, times two.
+    """
+
+    wall_seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+def make_photo(seed: int) -> Image.Image:
+    """Soft shapes, hard edges, and the noise of a sensor: compresses as photos do (3 to 4 MB)."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    soft = Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    edges = random.integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    hard = Image.fromarray(edges).resize((WIDTH, HEIGHT), Image.Resampling.NEAREST)
+    pixels = np.asarray(Image.blend(soft, hard, 0.15)).astype(np.int16)
+    pixels += random.normal(0, 4, (HEIGHT, WIDTH, 1)).astype(np.int16)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def write_set(path: Path, formats: Sequence[str], num_photos: int) -> int:
+    """A zip of photos; its bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for number in range(num_photos):
+            buffer = io.BytesIO()
+            format = formats[number % len(formats)]
+            make_photo(number).save(buffer, format, quality=90)
+            archive.writestr(zipfile.ZipInfo(f"{number:03}.{format.lower()}"), buffer.getvalue())
+    return path.stat().st_size
+
+
+def write_small_set(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(4):
+            buffer = io.BytesIO()
+            Image.new("RGB", (RESOLUTION, RESOLUTION), (number, 0, 0)).save(buffer, "PNG")
+            archive.writestr(f"{number}.png", buffer.getvalue())
+    return path
+
+
+def plain(path: Path) -> list[Image.Image]:
+    """One by one, whole, with Pillow's default filter, from the same crop."""
+    images = []
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            photo = Image.open(io.BytesIO(archive.read(name))).convert("RGB")
+            images.append(photo.resize((RESOLUTION, RESOLUTION), box=crop_square(photo.size)))
+    return images
+
+
+def ours(path: Path) -> list[Image.Image]:
+    prepared = prepare_examples(
+        archive=path, urls=(), task="object", resolution=RESOLUTION, custom_prompts=()
+    )
+    return [example.image for example in prepared.examples]
+
+
+def take_turn(way: str, path: Path) -> Turn:
+    """In a process of its own, so that its memory can be told."""
+    command = [sys.executable, "-m", "benchmarks.pictures", "--way", way, "--set", str(path)]
+    output = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True).stdout
+    return Turn(**json.loads(output))
+
+
+def measure(way: str, path: Path) -> Turn:
+    from preprocessing.decoders import end_idle_workers
+
+    prepare = {"plain": plain, "ours": ours}[way]
+    with tempfile.TemporaryDirectory() as folder:  # as in a service that is up: decoders run
+        prepare(write_small_set(Path(folder) / "small.zip"))
+    start, cpu_start = time.perf_counter(), time.process_time()
+    prepare(path)
+    wall_seconds = time.perf_counter() - start
+    cpu_seconds = time.process_time() - cpu_start
+    end_idle_workers()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return Turn(
+        wall_seconds=wall_seconds,
+        cpu_seconds=cpu_seconds + children.ru_utime + children.ru_stime,
+        peak_bytes=1024 * (own.ru_maxrss + 2 * children.ru_maxrss),
+    )
+
+
+def difference(path: Path) -> dict[str, float]:
+    """Between the squares of both ways, in levels of 255."""
+    pairs = zip(plain(path), ours(path), strict=True)
+    gaps = [abs(np.asarray(one).astype(int) - np.asarray(other)) for one, other in pairs]
+    return {
+        "mean": round(float(np.mean(gaps)), 3),
+        "p99": float(np.percentile(gaps, 99)),
+        "max": int(np.max(gaps)),
+    }
+
+
+def compare(
+    formats: Sequence[str], num_photos: int, num_turns: int, folder: Path
+) -> dict[str, object]:
+    path = folder / f"{'-'.join(formats)}.zip"
+    num_bytes = write_set(path, formats, num_photos)
+    turns: dict[str, list[Turn]] = {way: [] for way in WAYS}
+    for _ in range(num_turns):
+        for way in WAYS:
+            turns[way].append(take_turn(way, path))
+    ratios = {
+        name: round(
+            statistics.median(
+                getattr(one, name) / getattr(other, name)
+                for one, other in zip(turns["plain"], turns["ours"], strict=True)
+            ),
+            2,
+        )
+        for name in ("wall_seconds", "cpu_seconds", "peak_bytes")
+    }
+    return {
+        "formats": formats,
+        "photos": num_photos,
+        "set_bytes": num_bytes,
+        "turns": {way: [asdict(turn) for turn in turns[way]] for way in WAYS},
+        "plain_to_ours": ratios,
+        "photos_per_second": {
+            way: round(num_photos / statistics.median(turn.wall_seconds for turn in turns[way]), 1)
+            for way in WAYS
+        },
+        "difference": difference(path),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "output" / "pictures")
+    parser.add_argument("--photos", type=int, default=50)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--set", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    if arguments.way:
+        sys.stdout.write(json.dumps(asdict(measure(arguments.way, arguments.set))))
+        return
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        results = []
+        for formats, num_photos in ((("JPEG",), arguments.photos), (MIX, arguments.photos // 2)):
+            results.append(compare(formats, num_photos, arguments.turns, Path(folder)))
+            shown = {name: results[-1][name] for name in ("formats", "plain_to_ours", "difference")}
+            sys.stdout.write(f"{shown}\n")
+            sys.stdout.flush()
+    report = {
+        "command": "python -m benchmarks.pictures",
+        "machine": {
+            "cores": os.cpu_count(),
+            "load_average": os.getloadavg(),  # what else went on
+            "python": platform.python_version(),
+            "packages": {name: version(name) for name in ("pillow", "numpy")},
+        },
+        "photo": [WIDTH, HEIGHT],
+        "resolution": RESOLUTION,
+        "results": results,
+    }
+    (arguments.out / "pictures.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
