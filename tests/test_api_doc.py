@@ -4,11 +4,9 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,55 +17,19 @@ import requests
 from preprocessing.share_links import direct_link
 from tests.cog_server import CogServer, data_uri, free_port, serve, wait_for
 from tests.conftest import REPOSITORY
+from tests.page_examples import CHECK, RUN, Example, command, examples_in
 from training.formats import FormatError, read_lora
 
 PAGE = (REPOSITORY / "docs/api.md").read_text(encoding="utf-8")
-BLOCK = re.compile(
-    r"^<!-- (?P<marker>[^\n]+) -->\n```(?P<language>\w+)\n(?P<code>.*?)^```$",
-    re.DOTALL | re.MULTILINE,
-)
 NOT_RUN = re.compile(r"^\*Not run by our tests, .*: needs (.+?)\.\*", re.MULTILINE)
-SUFFIX = {"bash": ".sh", "python": ".py", "js": ".mjs"}
-RUN = {"bash": ["bash", "-euo", "pipefail"], "python": [sys.executable], "js": ["node"]}
-CHECK = {
-    "bash": ["bash", "-n"],
-    "python": [sys.executable, "-m", "py_compile"],
-    "js": ["node", "--check"],
-}
-NEEDS = {"bash": ("bash", "curl", "jq"), "python": (), "js": ("node",)}
 RUN_SECONDS = 120
 PICTURES = REPOSITORY / "examples/penguin.zip"
 SMALL = {"task": "object", "resolution": 64, "max_train_steps_ti": 4, "max_train_steps_tuning": 4}
 LONG = {**SMALL, "max_train_steps_tuning": 5000}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """A block of the page.
-
-    Attributes:
-        marker: the comment above it: what is done with it, and what it must do.
-    """
-
-    marker: str
-    language: str
-    code: str
-
-    def words_after(self, word: str) -> list[str]:
-        """What the marker says it "makes" or "prints"."""
-        parts = self.marker.split(", ")
-        return [part.removeprefix(f"{word} ") for part in parts if part.startswith(f"{word} ")]
-
-
-EXAMPLES = [Example(**match.groupdict()) for match in BLOCK.finditer(PAGE)]
-CODE = [example for example in EXAMPLES if example.language in SUFFIX]
+EXAMPLES = examples_in(PAGE)
+CODE = [example for example in EXAMPLES if example.language in RUN]
 RUNS = [example for example in EXAMPLES if example.marker.partition(",")[0] == "run"]
 ANSWERS = [example for example in EXAMPLES if example.marker.startswith("answers ")]
-
-
-def named(example: Example) -> str:
-    line = PAGE[: PAGE.index(example.code)].count("\n")
-    return f"line-{line}-{example.language}"
 
 
 @pytest.fixture(scope="module")
@@ -122,21 +84,6 @@ def is_up(url: str) -> bool:
     return True
 
 
-def command(
-    example: Example, how: dict[str, list[str]], folder: Path, changed: dict[str, str]
-) -> list[str]:
-    """The words that run or check the example, which is written to a file."""
-    for tool in NEEDS[example.language]:
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-    code = example.code
-    for shown, real in changed.items():
-        code = code.replace(shown, real)
-    path = folder / f"{named(example)}{SUFFIX[example.language]}"
-    path.write_text(code, encoding="utf-8")
-    return [*how[example.language], str(path)]
-
-
 def test_every_block_says_what_is_done_with_it() -> None:
     assert len(EXAMPLES) == len(re.findall("^```", PAGE, re.MULTILINE)) / 2
     kinds = Counter(re.split(r"[,: ] ?", example.marker)[0] for example in EXAMPLES)
@@ -154,13 +101,13 @@ def test_what_is_not_run_is_counted_and_the_reader_is_told() -> None:
     assert NOT_RUN.findall(PAGE) == needs
 
 
-@pytest.mark.parametrize("example", CODE, ids=named)
+@pytest.mark.parametrize("example", CODE, ids=Example.name)
 def test_the_syntax_is_right(example: Example, tmp_path: Path) -> None:
     subprocess.run(command(example, CHECK, tmp_path, {}), check=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", RUNS, ids=named)
+@pytest.mark.parametrize("example", RUNS, ids=Example.name)
 def test_the_example_does_what_the_page_says(
     server: CogServer, receiver: str, changed: dict[str, str], folder: Path, example: Example
 ) -> None:
@@ -199,7 +146,7 @@ def test_the_receiver_ignores_who_does_not_know_the_word(receiver: str, folder: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", ANSWERS, ids=named)
+@pytest.mark.parametrize("example", ANSWERS, ids=Example.name)
 def test_the_answers_shown_are_those_that_come(server: CogServer, example: Example) -> None:
     inputs = {"instance_data": data_uri(PICTURES.read_bytes()), **SMALL}
     inputs |= json.loads(example.marker.removeprefix("answers "))
