@@ -31,13 +31,12 @@ def direct_link(url: str) -> str:
 def host_of(url: str) -> str:
     """The host alone: the rest of an address may hold what gives access. "" if it has none.
 
-    Nor if it holds what would change a log or a terminal.
+    Nor of what is no web address: that may be a sentence that somebody put into the wrong field.
     """
     try:
-        host = (urlsplit(url).hostname or "")[:_MAX_HOST_CHARACTERS]
-    except ValueError:
+        return _split(url).hostname or ""
+    except DownloadError:
         return ""
-    return host if host.isprintable() else ""
 
 
 def _split(url: str) -> SplitResult:

@@ -82,6 +82,13 @@ def test_what_is_no_web_address_is_said(url):
     assert "no web address" in problem_with(url)
 
 
+@pytest.mark.parametrize("url", ["https://my aunt's garden", "note://garden", "http://garden a.com"])
+def test_a_sentence_in_the_wrong_field_is_not_repeated(url):
+    problem = problem_with(url)
+    assert "no web address" in problem
+    assert "garden" not in problem
+
+
 @pytest.mark.parametrize("sign", ["\0", "\x1b[31m", "\u202e", "\x7f", "\r\nX: y"])
 def test_what_would_change_a_log_is_not_repeated(sign):
     for url in (f"http://{sign}.com/1.jpg", f"http://a.com/{sign}"):
