@@ -3,6 +3,7 @@
 # ruff: noqa: B008  # Cog wants the form as calls in the defaults
 
 import logging
+import os
 import pathlib
 import re
 import sys
@@ -12,7 +13,10 @@ from typing import Optional
 
 from cog import BasePredictor, Input, Path
 
+from service.answers import answered, free_memory
 from service.job import MadeLora, Request, log_machine, make_lora
+from service.server_watch import stopped_with_the_server
+from service.workplace import Workplace
 from training.base_card import base_model_folder
 from training.base_model import load_base_model
 from training.compute import pick_compute
@@ -23,6 +27,7 @@ logger = logging.getLogger(__name__)
 COG_PREFIX = re.compile(r"^tmp[a-z0-9_]{8}")  # what Cog puts before the name of a downloaded file
 NAMELESS = {"", "file"}  # Cog calls an upload that has no name "file"
 MAX_NAME_LENGTH = 100
+REPLICATE_MINUTES = 30
 
 
 class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not typed
@@ -31,7 +36,9 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
     def setup(self) -> None:
         """Load the base model that BASE_MODEL names; every run starts from it."""
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-        self.run_folder: tempfile.TemporaryDirectory[str] | None = None
+        self.workplace = Workplace(pathlib.Path(tempfile.gettempdir()))
+        self.workplace.use_for_temporary_files()
+        self.max_seconds = max_training_seconds()
         self.base = load_base_model(base_model_folder(), pick_compute())
         log_machine(self.base)
 
@@ -126,7 +133,6 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
         ),
     ) -> Path:
         """Coerce what JSON leaves open (5.0 is a whole number, 1 is a rate) and make the LoRA."""
-        self.drop_run_folder()
         inputs = TrainingInputs(
             task=task,  # type: ignore[arg-type]  # checked there, as all the others
             resolution=whole(resolution),
@@ -149,22 +155,26 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
             inputs=inputs,
             name=output_name(COG_PREFIX.sub("", archive.name) if archive else ""),
         )
-        # Cog reads the file after this method returned, so the folder stays until the next call.
-        self.run_folder = tempfile.TemporaryDirectory(prefix="lora-")
+        with answered(inputs), stopped_with_the_server():
+            return Path(self.run(request))
+
+    def run(self, request: Request) -> pathlib.Path:
+        """Make the file. Cog reads it after `predict` returned: it stays until the next run."""
+        self.workplace.clear(keep=[request.instance_data] if request.instance_data else [])
         try:
-            folder = pathlib.Path(self.run_folder.name)
-            made = make_lora(self.base, request, folder, lambda now: logger.info(now.line()))
+            made = make_lora(
+                self.base,
+                request,
+                self.workplace.new_folder(),
+                lambda now: logger.info(now.line()),
+                self.max_seconds,
+            )
         except BaseException:
-            self.drop_run_folder()
+            self.workplace.clear()
+            free_memory()
             raise
         self.record_metrics(made)
-        return Path(made.path)
-
-    def drop_run_folder(self) -> None:
-        """Remove what the run before left for Cog to read."""
-        if self.run_folder is not None:
-            self.run_folder.cleanup()
-            self.run_folder = None
+        return made.path
 
     def record_metrics(self, made: MadeLora) -> None:
         """Put a few figures beside Cog's own; they must never cost a finished run."""
@@ -172,7 +182,9 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
         metrics |= {f"seconds.{stage}": round(value, 3) for stage, value in made.seconds.items()}
         for phase in made.trained.histories:
             if phase.losses:
+                num_steps = len(phase.losses) * phase.batch_size
                 metrics[f"final_loss.{phase.name}"] = round(phase.losses[-1], 6)
+                metrics[f"steps_per_second.{phase.name}"] = round(num_steps / phase.seconds, 3)
         for name, value in metrics.items():
             try:
                 self.record_metric(name, value)
@@ -201,3 +213,8 @@ def output_name(archive_name: str) -> str:
     ascii_stem = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", ascii_stem).strip("-.")[:MAX_NAME_LENGTH]
     return "lora" if name in NAMELESS else name
+
+
+def max_training_seconds() -> float:
+    """MAX_TRAINING_MINUTES; by default Replicate's own limit of a prediction."""
+    return 60 * float(os.environ.get("MAX_TRAINING_MINUTES") or REPLICATE_MINUTES)

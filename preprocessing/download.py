@@ -30,7 +30,7 @@ from preprocessing.limits import (
     MIB,
 )
 from preprocessing.share_links import direct_link, host_of
-from preprocessing.threads import map_in_order
+from preprocessing.threads import map_in_order, result_of
 
 # Both log addresses, with whatever secret they carry, or what a private name resolves to.
 for talkative in ("urllib3", "requests_hardened"):
@@ -134,7 +134,7 @@ def _wait_for(future: Future[BinaryIO], policy: DownloadPolicy, last_second: flo
     """Even where no time limit reaches: name servers, and headers that come letter by letter."""
     seconds = min(policy.file_seconds, max(0.0, last_second - time.monotonic()))
     try:
-        return future.result(timeout=seconds + _GRACE_SECONDS)
+        return result_of(future, seconds + _GRACE_SECONDS)
     except TimeoutError as error:
         raise DownloadError(_TOO_SLOW) from error
 

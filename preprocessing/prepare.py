@@ -20,7 +20,7 @@ from preprocessing.photos import Photo
 from preprocessing.prompts import PhotoPrompts, check_prompts, prompts_for
 from preprocessing.quality import Look, judge, look_at
 from preprocessing.report import PhotoReport, log_reports, nothing_usable
-from preprocessing.threads import map_in_order
+from preprocessing.threads import map_in_order, result_of
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def prepare_examples(
     )
     read = partial(_read, decode=decode, cut=_cutter(task, resolution))
     futures = map_in_order(read, files, num_threads=_NUM_THREADS)
-    outcomes = [future.result() for future in futures]
+    outcomes = [result_of(future) for future in futures]
     chosen = choose_cuts([outcome.cuts for outcome in outcomes])
     cuts = [cut for cut, _ in chosen]
     prompts = _prompts(outcomes, task, custom_prompts)

@@ -141,8 +141,13 @@ def parse_list(text: str | None, name: str) -> tuple[str, ...]:
     None and blank text give no items; blank lines are passed over. `name` is the field's, for the
     message.
 
-    Raises: PromptError, for text that begins like a JSON list and is none.
+    Raises: PromptError, for text that begins like a JSON list and is none, and for what is no text.
     """
+    if not isinstance(text, str | None):
+        raise PromptError(
+            f"{name} must be a text; got {type(text).__name__}. Send one item a line, or a JSON"
+            " list, as a text."
+        )
     text = (text or "").strip()
     if not text.startswith("["):
         return tuple(line.strip() for line in text.splitlines() if line.strip())

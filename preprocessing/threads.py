@@ -1,10 +1,15 @@
 """Work on a few things at a time, with the results in order."""
 
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from threading import Thread
 from typing import TypeVar
+
+# A wait without end cannot be cancelled: Cog's cancellation arrives between two lines of Python.
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,6 +30,17 @@ def map_in_order(
         if len(pending) >= num_threads:
             yield pending.popleft()
     yield from pending
+
+
+def result_of(future: Future[Result], seconds: float = math.inf) -> Result:
+    """`future.result(seconds)`, but a cancellation gets through while it waits.
+
+    Raises: TimeoutError.
+    """
+    last_second = time.monotonic() + seconds
+    while not future.done() and time.monotonic() < last_second:
+        wait((future,), timeout=_SECONDS_BETWEEN_LOOKS)
+    return future.result(timeout=0)
 
 
 def _start(function: Callable[[Item], Result], item: Item) -> Future[Result]:

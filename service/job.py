@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import logging
+import math
 import os
 import pathlib
 import time
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 import training
 from preprocessing.prepare import Prepared, prepare_examples
 from preprocessing.prompts import parse_list
+from service.workplace import storage_error
 from training.base_model import BaseModel
 from training.formats import write_lora
 from training.loop import Report
@@ -54,12 +56,25 @@ class MadeLora:
     seconds: dict[str, float]
 
 
-def make_lora(base: BaseModel, request: Request, folder: pathlib.Path, report: Report) -> MadeLora:
+def make_lora(
+    base: BaseModel,
+    request: Request,
+    folder: pathlib.Path,
+    report: Report,
+    max_seconds: float = math.inf,
+) -> MadeLora:
     """Photos in, `<folder>/<name>.safetensors` out.
 
-    Raises: SettingsError, PictureError: mistakes of the caller's; the message says what to do.
+    Args:
+        max_seconds: for all of it; a run that would take longer is refused before it trains.
+
+    Raises:
+        SettingsError, PictureError: mistakes of the caller's; the message says what to do.
+        TrainingDivergedError, FormatError: the training went astray.
+        StorageError: the file could not be written.
     """
     inputs, seconds = request.inputs, dict[str, float]()
+    last_second = time.monotonic() + max_seconds
     base.card.resolution.check(inputs.resolution, base.card.name)
     settings = translate(inputs)
     log_settings(settings)
@@ -73,12 +88,16 @@ def make_lora(base: BaseModel, request: Request, folder: pathlib.Path, report: R
             custom_prompts=parse_list(request.custom_prompts, "custom_prompts"),
         )
     with timed("training", seconds):
-        trained = train(base, prepared.examples, settings, report)
+        seconds_left = last_second - time.monotonic()
+        trained = train(base, prepared.examples, settings, report, seconds_left)
     origin = origin_of(base, inputs, settings, len(prepared.examples))
     lora = replace(trained.lora, origin=origin)
     path = folder / f"{request.name}.safetensors"
-    with timed("writing", seconds), explained("The result could not be written"):
-        write_lora(lora, path, inputs.output_format, inputs.save_precision)
+    with timed("writing", seconds):
+        try:
+            write_lora(lora, path, inputs.output_format, inputs.save_precision)
+        except OSError as error:
+            raise storage_error("The result could not be written", error) from error
     stages = ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items())
     logger.info("wrote %d kB; %s", path.stat().st_size // 1000, stages)
     trained = Trained(lora, trained.histories)
@@ -107,15 +126,6 @@ def origin_of(
         version=training.__version__,
         date=datetime.fromtimestamp(int(epoch), UTC).isoformat() if epoch.isdecimal() else None,
     )
-
-
-@contextmanager
-def explained(what: str) -> Iterator[None]:
-    """The system's own errors name our temporary files, which help nobody."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(f"{what}: {error.strerror}. Free some disk space and try again.") from error
 
 
 @contextmanager

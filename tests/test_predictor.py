@@ -12,9 +12,12 @@ from PIL import Image
 
 from predict import COG_PREFIX, Predictor, output_name, whole
 from preprocessing.errors import PictureError
+from service.answers import InternalError
 from service.job import Request, make_lora
+from service.workplace import Workplace
 from training.base_card import base_model_folder
 from training.base_model import BaseModel
+from training.forecast import TooLongError
 from training.loop import Progress
 from training.settings import SettingsError, TrainingInputs
 
@@ -31,10 +34,11 @@ def photo(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def predictor(base: BaseModel) -> Predictor:
+def predictor(base: BaseModel, tmp_path: Path) -> Predictor:
     """As after setup(), with the base model that all tests share."""
     predictor = Predictor()
-    predictor.run_folder = None
+    predictor.workplace = Workplace(tmp_path)
+    predictor.max_seconds = 1800
     predictor.base = base
     return predictor
 
@@ -113,7 +117,51 @@ def test_a_file_stays_until_the_next_call_and_no_longer(predictor: Predictor, ph
     with pytest.raises(PictureError):
         call(predictor, instance_data=None)
     assert not second.parent.exists()
-    assert predictor.run_folder is None
+    assert list(predictor.workplace.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["instance_data_urls", "custom_prompts"])
+def test_a_list_that_is_no_text_is_refused(predictor: Predictor, photo: Path, name: str) -> None:
+    with pytest.raises(PictureError, match=f"{name} must be a text"):
+        call(predictor, instance_data=photo, **{name: ["a", "b"]})
+
+
+def test_a_run_that_cannot_end_in_time_is_refused_with_what_would_fit(
+    predictor: Predictor, photo: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    predictor.max_seconds = 20
+    with pytest.raises(TooLongError) as caught:
+        call(
+            predictor,
+            instance_data=photo,
+            max_train_steps_ti=20_000,
+            max_train_steps_tuning=10_000,
+        )
+    found = re.search(r"would fit: (\d+) for inversion and (\d+) for tuning", str(caught.value))
+    assert found
+    inversion, tuning = map(int, found.groups())
+    assert 0 < tuning < inversion < 20_000
+    # What is suggested is accepted.
+    small = {"max_train_steps_ti": inversion // 4, "max_train_steps_tuning": tuning // 4}
+    with caplog.at_level("INFO"):
+        assert call(predictor, instance_data=photo, **small).exists()
+    assert "expected time: about" in caplog.text
+
+
+def test_what_breaks_on_our_side_is_told_by_a_reference_only(
+    predictor: Predictor, photo: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del predictor.base  # something that should never happen
+
+    with pytest.raises(InternalError, match=r"our side \(reference ([0-9a-f]{8})\)") as caught:
+        call(predictor, instance_data=photo)
+
+    reference = str(caught.value).split("reference ")[1][:8]
+    logged = capfd.readouterr().err
+    assert f"reference {reference}" in logged
+    assert "builtins.AttributeError, raised in" in logged
+    assert "predict.py" in logged
+    assert "my cat" not in logged
 
 
 def test_a_run_writes_one_file_and_says_how_long_each_stage_took(

@@ -117,7 +117,7 @@ def run_phase(
     for update in range(phase.num_updates):
         learning_rate = lr_scheduler.get_last_lr()[0]
         with base.compute.autocast():
-            loss = _draw_loss(phase, base, pictures, chosen[update], generator)
+            loss = draw_loss(phase, base, pictures, chosen[update], generator)
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
         if phase.max_grad_norm < math.inf:
@@ -142,13 +142,14 @@ def run_phase(
     )
 
 
-def _draw_loss(
+def draw_loss(
     phase: Phase,
     base: BaseModel,
     pictures: TrainingPictures,
     chosen: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
+    """Noise the chosen pictures as the phase asks, and measure what the model makes of it."""
     batch = draw_batch(pictures, chosen, generator)
     device = batch.latents.device
     noise = torch.randn(batch.latents.shape, generator=generator, device=device)

@@ -6,8 +6,10 @@ with the embeddings fixed (Roich et al. 2021; the recipe is the prior service's)
 """
 
 import logging
-from collections.abc import Sequence
-from contextlib import ExitStack
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +17,7 @@ import torch
 from preprocessing.example import Example
 from training.base_model import BaseModel
 from training.batches import TrainingPictures, encode_pictures
+from training.forecast import PhaseForecast, forecast_phase, in_words, require_time
 from training.loop import Phase, PhaseHistory, Report, run_phase
 from training.lora import LoraLayer, lora_layers, parameters_of, read_pairs
 from training.placeholders import Placeholders, new_words
@@ -38,22 +41,59 @@ class Trained:
 
 
 def train(
-    base: BaseModel, examples: Sequence[Example], settings: TrainingSettings, report: Report
+    base: BaseModel,
+    examples: Sequence[Example],
+    settings: TrainingSettings,
+    report: Report,
+    max_seconds: float = math.inf,
 ) -> Trained:
     """Learn a LoRA and its trigger words from the examples; the base model is left as it was.
 
     Raises:
+        TooLongError: when it would take more than `max_seconds`; told before it starts.
         TrainingDivergedError: when a loss becomes NaN or infinite.
     """
+    last_second = time.monotonic() + max_seconds
     generator = base.compute.generator(settings.seed)
     with new_words(base, settings.placeholder_tokens, generator) as placeholders:
         pictures = encode_pictures(base, examples, placeholders.tokenize, mirror=settings.mirror)
         logger.info("%d pictures, %d variants each", *pictures.latent_means.shape[:2])
+        expected = forecast(base, placeholders, pictures, settings)
+        logger.info("expected time: about %s", in_words(sum(e.seconds for e in expected)))
+        require_time(expected, last_second - time.monotonic())
         inversion = inversion_phase(base, placeholders, settings)
         inverted = run_phase(inversion, base, pictures, generator, report)
         placeholders.embedding.requires_grad_(False)
         lora, tuned = _tune(base, placeholders, pictures, settings, generator, report)
     return Trained(lora, (inverted, tuned))
+
+
+def forecast(
+    base: BaseModel,
+    placeholders: Placeholders,
+    pictures: TrainingPictures,
+    settings: TrainingSettings,
+) -> tuple[PhaseForecast, ...]:
+    """Rehearse both phases; the LoRA layers of the rehearsal are gone afterwards."""
+    inversion = inversion_phase(base, placeholders, settings)
+    expected = [forecast_phase(inversion, base, pictures)]
+    with _all_lora_layers(base, settings.tuning.rank, base.compute.generator(0)) as (unet, text):
+        tuning = tuning_phase(base, settings.tuning, settings.lr_scheduler, unet, text)
+        expected.append(forecast_phase(tuning, base, pictures))
+    placeholders.embedding.requires_grad_(True)  # PEFT froze all that it found
+    return tuple(expected)
+
+
+@contextmanager
+def _all_lora_layers(
+    base: BaseModel, rank: int, generator: torch.Generator
+) -> Iterator[tuple[dict[str, LoraLayer], dict[str, LoraLayer]]]:
+    """The UNet's and the text encoder's."""
+    with (
+        lora_layers(base.unet, UNET_TARGETS, rank, generator) as unet_layers,
+        lora_layers(base.text_encoder, TEXT_ENCODER_TARGETS, rank, generator) as text_layers,
+    ):
+        yield unet_layers, text_layers
 
 
 def _tune(
@@ -65,11 +105,7 @@ def _tune(
     report: Report,
 ) -> tuple[TrainedLora, PhaseHistory]:
     rank = settings.tuning.rank
-    with ExitStack() as stack:
-        unet_layers = stack.enter_context(lora_layers(base.unet, UNET_TARGETS, rank, generator))
-        text_layers = stack.enter_context(
-            lora_layers(base.text_encoder, TEXT_ENCODER_TARGETS, rank, generator)
-        )
+    with _all_lora_layers(base, rank, generator) as (unet_layers, text_layers):
         phase = tuning_phase(base, settings.tuning, settings.lr_scheduler, unet_layers, text_layers)
         history = run_phase(phase, base, pictures, generator, report)
         text_encoder = {

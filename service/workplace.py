@@ -1,0 +1,93 @@
+"""The one place on disk for what people send: private, and emptied of it however a run ends."""
+
+import atexit
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT_NAME = "vana-lora"
+
+
+class StorageError(OSError):
+    """The disk cannot take what has to be written; the message says what to do."""
+
+
+class Workplace:
+    """A folder of this process (mode 0700), where all of its temporary files go, Cog's included.
+
+    What processes that were killed left in theirs is removed when the next one starts: a living
+    process holds a lock on its folder, and the system lets go of it however the process ends.
+    """
+
+    def __init__(self, parent: Path) -> None:
+        """Raises: StorageError, when `parent` cannot be written to."""
+        root = parent / f"{ROOT_NAME}-{os.getuid()}"
+        try:
+            root.mkdir(mode=0o700, exist_ok=True)
+            if root.is_symlink() or root.stat().st_uid != os.getuid():
+                root = Path(tempfile.mkdtemp(prefix=f"{ROOT_NAME}-", dir=parent))  # not ours
+            root.chmod(0o700)
+            _remove_abandoned(root)
+            self.folder = Path(tempfile.mkdtemp(dir=root))
+            self._lock = _lock(self.folder)
+        except OSError as error:
+            raise storage_error("Temporary files could not be written", error) from error
+        atexit.register(self.remove)
+
+    def use_for_temporary_files(self) -> None:
+        """Also for those of libraries, and for the uploads that Cog hands to the predictor."""
+        tempfile.tempdir = str(self.folder)
+
+    def clear(self, keep: Iterable[Path] = ()) -> None:
+        """Remove all that is there but `keep`."""
+        for path in self.folder.iterdir():
+            if path not in keep:
+                _remove(path)
+
+    def new_folder(self) -> Path:
+        """For the files of one run. Raises: StorageError."""
+        try:
+            return Path(tempfile.mkdtemp(prefix="run-", dir=self.folder))
+        except OSError as error:
+            raise storage_error("Temporary files could not be written", error) from error
+
+    def remove(self) -> None:
+        """The folder itself, at the end of the process."""
+        _remove(self.folder)
+
+
+def storage_error(what: str, error: OSError) -> StorageError:
+    """The system's own errors name our temporary files, which help nobody."""
+    return StorageError(f"{what}: {error.strerror}. Free some disk space and try again.")
+
+
+def _remove_abandoned(root: Path) -> None:
+    for folder in root.iterdir():
+        try:
+            os.close(_lock(folder))
+        except BlockingIOError:  # somebody is at work there
+            continue
+        except OSError:
+            pass
+        _remove(folder)
+
+
+def _lock(folder: Path) -> int:
+    """Raises: BlockingIOError, when another process holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

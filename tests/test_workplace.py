@@ -1,0 +1,114 @@
+"""Where temporary files go, and that they are gone whatever happens to the process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from service.workplace import ROOT_NAME, StorageError, Workplace
+from tests.conftest import REPOSITORY
+
+WORKER = """
+import sys, tempfile, time
+from pathlib import Path
+from service.workplace import Workplace
+workplace = Workplace(Path(sys.argv[1]))
+workplace.use_for_temporary_files()
+(workplace.new_folder() / "face.safetensors").write_bytes(b"somebody's")
+tempfile.NamedTemporaryFile(delete=False).write(b"somebody's")
+print(workplace.folder, flush=True)
+time.sleep(60 if sys.argv[2] == "wait" else 0)
+"""
+
+
+def start(parent: Path, what: str) -> tuple[subprocess.Popen[str], Path]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(parent), what],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        return process, Path(process.stdout.readline().strip())
+
+
+def files(parent: Path) -> list[Path]:
+    return [path for path in parent.rglob("*") if path.is_file()]
+
+
+def test_the_folder_is_private_and_goes_with_its_process(tmp_path: Path) -> None:
+    process, folder = start(tmp_path, "end")
+    assert process.wait(timeout=60) == 0
+    assert not folder.exists()
+    assert files(tmp_path) == []
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_but_not_a_living_ones(
+    tmp_path: Path,
+) -> None:
+    killed, abandoned = start(tmp_path, "wait")
+    living, at_work = start(tmp_path, "wait")
+    try:
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.wait(timeout=60)
+        assert len(files(abandoned)) == 2  # the kernel tells nobody
+
+        ours = Workplace(tmp_path)
+
+        assert not abandoned.exists()
+        assert len(files(at_work)) == 2
+        for folder in (ours.folder, ours.folder.parent, at_work):
+            assert oct(folder.stat().st_mode & 0o777) == "0o700"
+        ours.remove()
+    finally:
+        living.kill()
+        living.wait(timeout=60)
+
+
+def test_all_is_cleared_but_what_is_to_be_kept(tmp_path: Path) -> None:
+    workplace = Workplace(tmp_path)
+    kept, gone = workplace.folder / "upload.zip", workplace.folder / "older.zip"
+    kept.write_bytes(b"zip")
+    gone.write_bytes(b"zip")
+    (workplace.new_folder() / "result").write_bytes(b"LoRA")
+    (workplace.folder / "link").symlink_to(tmp_path)
+
+    workplace.clear(keep=[kept])
+
+    assert list(workplace.folder.iterdir()) == [kept]
+    assert tmp_path.exists()
+
+
+def test_somebody_elses_folder_of_that_name_is_left_alone(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "precious").write_bytes(b"data")
+    (tmp_path / f"{ROOT_NAME}-{os.getuid()}").symlink_to(theirs)
+
+    workplace = Workplace(tmp_path)
+
+    assert (theirs / "precious").exists()
+    assert theirs not in workplace.folder.parents
+    workplace.remove()
+
+
+def test_a_disk_that_cannot_be_written_to_is_told_in_a_sentence() -> None:
+    with pytest.raises(StorageError, match=r"^Temporary files could not be written: .*\.$") as told:
+        Workplace(Path("/proc"))  # nobody, root included, makes folders there
+    assert "/proc" not in str(told.value)
+
+
+def test_time_passes_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    from service.server_watch import is_listening, stopped_with_the_server
+    from tests.cog_server import free_port
+
+    port = free_port()
+    assert not is_listening(port)
+    monkeypatch.setenv("PORT", str(port))
+    with stopped_with_the_server():
+        time.sleep(0.1)
