@@ -82,7 +82,9 @@ def test_what_is_no_web_address_is_said(url):
     assert "no web address" in problem_with(url)
 
 
-@pytest.mark.parametrize("url", ["https://my aunt's garden", "note://garden", "http://garden a.com"])
+@pytest.mark.parametrize(
+    "url", ["https://my aunt's garden", "note://garden", "http://garden a.com"]
+)
 def test_a_sentence_in_the_wrong_field_is_not_repeated(url):
     problem = problem_with(url)
     assert "no web address" in problem
