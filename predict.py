@@ -156,9 +156,9 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
             name=output_name(COG_PREFIX.sub("", archive.name) if archive else ""),
         )
         with answered(inputs), stopped_with_the_server():
-            return Path(self.run(request))
+            return Path(self.make(request))
 
-    def run(self, request: Request) -> pathlib.Path:
+    def make(self, request: Request) -> pathlib.Path:
         """Make the file. Cog reads it after `predict` returned: it stays until the next run."""
         self.workplace.clear(keep=[request.instance_data] if request.instance_data else [])
         try:
