@@ -18,6 +18,7 @@ from service.workplace import Workplace
 from training.base_card import base_model_folder
 from training.base_model import BaseModel
 from training.forecast import TooLongError
+from training.formats import read_lora
 from training.loop import Progress
 from training.settings import SettingsError, TrainingInputs
 
@@ -184,6 +185,17 @@ def test_a_run_writes_one_file_and_says_how_long_each_stage_took(
     assert made.prepared.examples[0].prompts == ("a drawing of {}", "an icon of {}")
     assert list(made.seconds) == ["pictures", "training", "writing"]
     assert [progress.phase for progress in reported] == ["inversion", "tuning"]
+
+
+def test_the_file_is_dated_only_where_a_date_is_asked_for(
+    predictor: Predictor, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    assert read_lora(call(predictor, instance_data=photo)).lora.origin.date is None
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1763800000")
+    dated = read_lora(call(predictor, instance_data=photo)).lora.origin
+    assert dated.date == "2025-11-22T08:26:40+00:00"
+    assert (dated.task, dated.learning_rate_unet, dated.inversion_steps) == ("face", 4e-4, 2)
 
 
 def test_a_resolution_that_the_base_model_cannot_do_is_refused_before_pictures_are_read(
