@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import requests
 
@@ -79,14 +79,16 @@ class CogServer:
 
 
 @contextmanager
-def serve(temporary: Path, **environment: str) -> Iterator[CogServer]:
-    """`script/serve` on a free port; its temporary files go to `temporary`."""
+def serve(temporary: Path, log: IO[bytes] | None = None, **environment: str) -> Iterator[CogServer]:
+    """`script/serve` on a free port; its temporary files go to `temporary`, its output to `log`."""
     port = free_port()
     variables = {"PORT": str(port), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [REPOSITORY / "script/serve"],
         env={**os.environ, **variables, **environment},
         start_new_session=True,
+        stdout=log,
+        stderr=log,
     )
     try:
         yield CogServer(f"http://127.0.0.1:{port}", temporary)
