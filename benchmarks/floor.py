@@ -1,0 +1,66 @@
+"""How much arithmetic an update needs, counted on tensors that have shapes but no numbers."""
+
+import copy
+from contextlib import ExitStack
+from dataclasses import replace
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from training.base_model import BaseModel
+from training.compute import Compute
+from training.lora import lora_layers
+from training.loss import denoising_loss
+from training.trained_lora import TEXT_ENCODER_TARGETS, UNET_TARGETS
+
+META = torch.device("meta")
+
+
+def count_flops(base: BaseModel, phase: str, resolution: int, batch_size: int, rank: int) -> int:
+    """Multiplications and additions of one update: forward and backward, matrix products only.
+
+    Args:
+        phase: "inversion" or "tuning".
+        resolution: pixels a side.
+        batch_size: pictures an update sees.
+    """
+    shapes = replace(
+        base,
+        unet=_on_meta(base.unet),
+        text_encoder=_on_meta(base.text_encoder),
+        noise_scheduler=copy.deepcopy(base.noise_scheduler),  # it moves its table to the latents
+        compute=Compute(META, torch.float32, "only shapes"),
+    )
+    with ExitStack() as stack:
+        if phase == "inversion":
+            shapes.text_encoder.get_input_embeddings().requires_grad_(True)
+        else:
+            generator = torch.Generator()  # never used: there are no numbers to draw
+            for module, targets in (
+                (shapes.unet, UNET_TARGETS),
+                (shapes.text_encoder, TEXT_ENCODER_TARGETS),
+            ):
+                stack.enter_context(lora_layers(module, targets, rank, generator))
+        counter = stack.enter_context(FlopCounterMode(display=False))
+        _one_loss(shapes, resolution, batch_size).backward()
+    return counter.get_total_flops()
+
+
+def _on_meta(module: torch.nn.Module) -> torch.nn.Module:
+    memo: dict[int, object] = {
+        id(tensor): type(tensor)(torch.empty_like(tensor, device=META, dtype=torch.float32), False)
+        for tensor in module.parameters()
+    }
+    return copy.deepcopy(module, memo).to(META)
+
+
+def _one_loss(base: BaseModel, resolution: int, batch_size: int) -> torch.Tensor:
+    side = resolution // 2 ** (len(base.vae.config.block_out_channels) - 1)
+    shape = (batch_size, base.unet.config.in_channels, side, side)
+    latents, noise = torch.empty(2, *shape, device=META)
+    timesteps = torch.zeros(batch_size, dtype=torch.long, device=META)
+    length = base.text_encoder.config.max_position_embeddings
+    input_ids = torch.zeros(batch_size, length, dtype=torch.long, device=META)
+    return denoising_loss(
+        base, latents, noise, timesteps, input_ids, torch.empty_like(latents[:, :1])
+    )
