@@ -5,8 +5,9 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -201,21 +202,27 @@ def test_while_it_trains_it_answers_409_and_who_hangs_up_stops_the_training(
     server: CogServer,
 ) -> None:
     body = {"input": {"instance_data": data_uri(PICTURES.read_bytes()), **LONG}}
+    ask = partial(requests.post, f"{server.url}/predictions", json=body)
+    start = partial(requests.put, f"{server.url}/predictions/busy", json=body)
+
+    started = until_free(lambda: start(headers={"Prefer": "respond-async"}, timeout=20))
+    assert started.status_code == 202
+    assert ask(timeout=20).status_code == 409
+    # Cog 0.23.1 sometimes loses a cancellation while it still unpacks the request itself.
+    wait_for(lambda: "inversion" in server.logs("busy"), seconds=60)
+    assert server.cancel("busy").status_code == 200
     server.wait_until("READY")
-    with requests.post(
-        f"{server.url}/predictions", json=body, headers={"Prefer": "respond-async"}, timeout=20
-    ) as started:
-        assert started.status_code == 202
-    busy = requests.post(f"{server.url}/predictions", json=body, timeout=20)
-    assert busy.status_code == 409
-    assert server.cancel(started.json()["id"]).status_code == 200
-    server.wait_until("READY")
-    assert server.cancel(started.json()["id"]).status_code == 404
 
     with pytest.raises(requests.ReadTimeout):
-        requests.post(f"{server.url}/predictions", json=body, timeout=3)
+        until_free(lambda: ask(timeout=3))
+    wait_for(lambda: server.health()["status"] == "READY", seconds=20)
 
-    wait_for(lambda: server.health()["status"] == "READY", seconds=10)
+
+def until_free(ask: Callable[[], requests.Response]) -> requests.Response:
+    """A slot is busy for an instant after each run."""
+    while (answer := ask()).status_code == 409:
+        time.sleep(0.1)
+    return answer
 
 
 def test_both_forms_of_a_google_drive_link_lead_to_the_same_file() -> None:
