@@ -45,14 +45,14 @@ def write_report(run: TrainingRun, path: Path) -> None:
 
 
 def build_report(run: TrainingRun) -> dict[str, Any]:
-    """Everything but names and addresses of photos, which can hold secrets."""
+    """Facts and figures: no prompt, and no name or address of a photo, which can hold secrets."""
     inputs, histories = run.request.inputs, run.made.trained.histories
     return {
         "file": run.made.path.name,
         "file_bytes": run.made.path.stat().st_size,
         "base_model": run.base.card.name,
         "machine": describe_machine(run.base),
-        "inputs": {**asdict(inputs), "custom_prompts": run.request.custom_prompts},
+        "inputs": asdict(inputs) | {"num_custom_prompts": num_custom_prompts(run.request)},
         "pictures": describe_pictures(run.made.prepared),
         "effective": asdict(translate(inputs)),
         "seconds": {stage: round(seconds, 2) for stage, seconds in run.seconds.items()},
@@ -60,6 +60,10 @@ def build_report(run: TrainingRun) -> dict[str, Any]:
         "peak_memory_bytes": peak_memory(run.base),
         "denoising_loss": describe_comparison(run),
     }
+
+
+def num_custom_prompts(request: Request) -> int:
+    return len(parse_list(request.custom_prompts, "custom_prompts"))
 
 
 def describe_machine(base: BaseModel) -> dict[str, Any]:
