@@ -145,7 +145,9 @@ def _sight(entry: Entry) -> Sighting:
 def _captions(groups: Sequence[Group], rows: Mapping[str, str]) -> Iterator[Caption | None]:
     """For each what a table calls it, or else its own name."""
     pictures = [one for one in groups if one.sighting.is_picture]
-    names = iter(captions_from_names([PurePosixPath(one.path).stem for one in pictures]))
+    # (Not their paths, which are in lower case.)
+    stems = [PurePosixPath(one.sighting.entry.name).stem for one in pictures]
+    names = iter(captions_from_names(stems))
     for one in groups:
         name = next(names) if one.sighting.is_picture else ""
         if row := rows.get(one.path):

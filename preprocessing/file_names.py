@@ -38,7 +38,7 @@ def captions_from_names(stems: Sequence[str]) -> list[str]:
     captions = [_without_number(stem) if len(stem) <= _LONGEST_NAME else "" for stem in stems]
     sentences = [caption if _is_sentence(caption) else "" for caption in captions]
     are_meant = 2 * sum(map(bool, sentences)) > len(stems)
-    are_alike = len(stems) > 1 and len(set(sentences)) == 1
+    are_alike = len(stems) > 1 and len(set(map(str.casefold, sentences))) == 1
     if not are_meant or are_alike:
         sentences = [""] * len(stems)
     return [

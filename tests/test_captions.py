@@ -265,6 +265,14 @@ def test_names_are_captions_only_without_custom_prompts(tmp_path):
     assert [report.caption_source for report in named.reports] == ["its prompt"] * 2
 
 
+def test_a_name_keeps_its_capital_letters_and_its_place_for_the_subject(tmp_path):
+    files = (("Dogs/TOK asleep.JPG", photo(1)), ("Dogs/TOK and Ann at Sea.jpg", photo(2)))
+    assert [example.prompts for example in prepare(tmp_path, *files).examples] == [
+        ("{} and Ann at Sea",),
+        ("{} asleep",),
+    ]
+
+
 def test_texts_alone_are_no_pictures(tmp_path):
     files = (("1.txt", b"a dog"), ("captions.csv", b"file_name,text\n1.jpg,a dog\n"))
     with pytest.raises(PictureError, match=r"No usable pictures.*none of its rows.*a text, but no"):

@@ -53,6 +53,7 @@ def test_one_name_like_a_sentence_among_many_others_is_a_coincidence():
 
 def test_a_sentence_that_all_names_share_says_nothing_about_any_picture():
     assert captions_from_names([f"my dog in the garden {n}" for n in range(9)]) == [""] * 9
+    assert captions_from_names(["My dog in the garden 1", "my dog in the garden"]) == [""] * 2
     assert captions_from_names(["my dog in the garden 1"]) == ["my dog in the garden"]
 
 
