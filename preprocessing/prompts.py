@@ -10,7 +10,7 @@ from preprocessing.captions import FILE_NAME, Caption, clean_text
 from preprocessing.errors import PromptError
 from preprocessing.limits import MAX_PROMPT_CHARACTERS, MAX_PROMPTS
 from preprocessing.report import numbered
-from preprocessing.slots import SLOT, has_slot, with_slot
+from preprocessing.slots import SLOT, begins_with_slot, has_slot, with_slot
 from preprocessing.templates import TEMPLATES
 
 logger = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ def parse_list(text: str | None, name: str) -> tuple[str, ...]:
             " list, as a text."
         )
     text = (text or "").strip()
-    if not text.startswith("["):
+    if not text.startswith("[") or begins_with_slot(text):  # as "[trigger] at sea" does
         return tuple(line.strip() for line in text.splitlines() if line.strip())
     how = 'Write ["first", "second"] with double quotes, or one item a line without brackets.'
     try:

@@ -173,6 +173,12 @@ def test_a_field_may_have_one_item_a_line():
     assert parse_list("a {}\r\n\n  b, c \n", "custom_prompts") == ("a {}", "b, c")
 
 
+@pytest.mark.parametrize("text", ["[trigger] at sea\n{} [old]", " [TRIGGER] at sea \n\n{} [old]"])
+def test_a_first_line_that_begins_with_the_subject_is_no_json_list(text):
+    items = parse_list(text, "custom_prompts")
+    assert [item.lower() for item in items] == ["[trigger] at sea", "{} [old]"]
+
+
 @pytest.mark.parametrize("text", ["['a', 'b']", '["a", "b"', '["a" "b"]', "[" * 100_000, '["a"] b'])
 def test_a_broken_json_list_is_explained(text):
     with pytest.raises(PromptError, match=r"instance_data_urls begins with .* double quotes"):
