@@ -13,6 +13,7 @@ import torch
 
 from cli.comparison import Comparison, Impression
 from cli.pictures import describe_pictures
+from preprocessing.prompts import parse_list
 from service.job import MadeLora, Request
 from training.base_model import BaseModel
 from training.loop import PhaseHistory
