@@ -16,17 +16,19 @@ from preprocessing.errors import PhotoError
 from preprocessing.photo_pipe import send_photo, send_problem
 from preprocessing.photos import read_photo
 
+READY = b"+"  # its first word: it could start, and waits for photos
 REQUEST = struct.Struct("<QQQd")  # bytes of the picture, resolution, headroom, seconds of computing
 
 
 def main() -> None:
     """Photos from standard input to standard output, until the other side closes."""
     warnings.simplefilter("ignore")
-    max_bytes = int(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
+    limit_memory(int(sys.argv[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a decoder says in C must not mix with the answers
+    keep_silent()
+    answers.write(READY)
+    answers.flush()
     while request := sys.stdin.buffer.read(REQUEST.size):
         num_bytes, resolution, headroom, max_seconds = REQUEST.unpack(request)
         data = sys.stdin.buffer.read(num_bytes)
@@ -39,6 +41,21 @@ def main() -> None:
         else:
             send_photo(answers, photo, time.process_time() - start)
         signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def limit_memory(max_bytes: int) -> None:
+    """Or less, where the machine's owner allows less: a limit can only be lowered."""
+    _, allowed = resource.getrlimit(resource.RLIMIT_AS)
+    limit = max_bytes if allowed == resource.RLIM_INFINITY else min(max_bytes, allowed)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def keep_silent() -> None:
+    """Decoders print what they think of a file: neither into the answers nor into a log."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 if __name__ == "__main__":

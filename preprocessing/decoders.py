@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import IO
 
-from preprocessing.decode_worker import REQUEST
+from preprocessing.decode_worker import READY, REQUEST
 from preprocessing.errors import PhotoError, PictureError
 from preprocessing.kinds import picture_kind
 from preprocessing.limits import MAX_DECODE_BYTES, MAX_PHOTO_SECONDS, MAX_SET_SECONDS
@@ -27,6 +27,10 @@ _ROOT = Path(__file__).parent.parent
 _MIN_SECONDS = 0.1  # a timer of zero would never ring
 
 _idle_workers: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+
+
+class DecoderError(RuntimeError):
+    """No photo can be decoded on this machine; no photo is to blame."""
 
 
 @dataclass(kw_only=True)
@@ -60,7 +64,7 @@ def read_photo_apart(data: bytes, resolution: int, headroom: int, budget: Decode
     """`read_photo` in another process; two at a time with two threads, and so on.
 
     Raises: PhotoError, as `read_photo` does, and for what takes too much time or memory;
-        PictureError, if the budget of the whole set is spent.
+        PictureError, if the budget of the whole set is spent; DecoderError, if there is no process.
     """
     seconds = budget.next_photo()
     with _borrow_worker() as worker:
@@ -106,14 +110,39 @@ def _borrow_worker() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _start_worker() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "preprocessing.decode_worker", str(MAX_DECODE_BYTES)],
-        cwd=_ROOT,
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # its threads would take memory for nothing
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # decoders print what they think of a file
-    )
+    """Waits until it can decode: what it tells after that is about a photo, not about itself.
+
+    Raises: DecoderError. Why, the process has said itself, where the server writes its own log.
+    """
+    try:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "preprocessing.decode_worker", str(MAX_DECODE_BYTES)],
+            cwd=_ROOT,
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+    except OSError as error:
+        raise DecoderError(f"The decoder of pictures did not start: {error.strerror}.") from error
+    try:
+        is_ready = _pipe(worker.stdout).read(len(READY)) == READY
+    except BaseException:  # a cancellation while it starts
+        _end(worker)
+        raise
+    if not is_ready:
+        exit_code = worker.wait()
+        _end(worker)
+        raise DecoderError(f"The decoder of pictures did not start: exit code {exit_code}.")
+    return worker
+
+
+def _environment() -> dict[str, str]:
+    """With a path to our code, for Python may be told not to look in the folder it runs in."""
+    paths = filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OPENBLAS_NUM_THREADS": "1",  # its threads would take memory for nothing
+    }
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

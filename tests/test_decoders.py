@@ -4,6 +4,8 @@ import gc
 import os
 import resource
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,17 +13,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocessing.decoders import DecodeBudget, end_idle_workers, read_photo_apart
+from preprocessing.decoders import (
+    DecodeBudget,
+    DecoderError,
+    end_idle_workers,
+    read_photo_apart,
+)
 from preprocessing.errors import PhotoError, PictureError
 from preprocessing.kinds import picture_kind
+from preprocessing.limits import MAX_DECODE_BYTES
 from preprocessing.photos import Photo, read_photo
+from service.answers import InternalError, answered
 from tests.bombs import (
     jpeg2000_of_tiny_precincts,
     jpeg_of_many_scans,
     png_of_many_chunks,
     tiff_of_one_tile,
 )
+from tests.conftest import REPOSITORY
 from tests.pictures import HEIC_SIDEWAYS, encode, noise, photo
+from training.settings import TrainingInputs
 
 
 def read(data: bytes, budget: DecodeBudget | None = None) -> Photo:
@@ -147,3 +158,62 @@ def test_processes_that_were_ended_leave_nothing_open():
     end_idle_workers()
     gc.collect()  # would warn of an open pipe, and warnings are errors
     assert read(photo()).size == (96, 72)
+
+
+DECODE = (
+    "import sys; sys.path.insert(0, sys.argv[1]);"
+    " from tests.test_decoders import read, photo; print(read(photo()).size)"
+)
+
+
+def decode_elsewhere(folder: Path, before: str = "", **environment: str):
+    """In a process that was started in another folder."""
+    return subprocess.run(
+        ["sh", "-c", f'{before} exec "$0" "$@"', sys.executable, "-c", DECODE, REPOSITORY],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_photos_are_decoded_where_python_does_not_look_into_its_folder(tmp_path):
+    assert decode_elsewhere(tmp_path, PYTHONSAFEPATH="1").stdout == "(96, 72)\n"
+
+
+def test_photos_are_decoded_where_less_memory_is_allowed_than_a_decoder_may_take(tmp_path):
+    run = decode_elsewhere(tmp_path, before=f"ulimit -v {MAX_DECODE_BYTES // 1024 - 500_000};")
+    assert run.stdout == "(96, 72)\n", run.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("PYTHONHOME", "/nowhere", "exit code 1"),  # Python without its library
+        ("LONG", 200_000 * "x", "Argument list too long"),  # the kernel refuses
+    ],
+)
+def test_a_decoder_that_cannot_start_is_our_fault_and_not_the_photos(
+    monkeypatch, variable, value, reason
+):
+    end_idle_workers()
+    monkeypatch.setenv(variable, value)
+    budget = DecodeBudget()
+    before = budget.set_seconds
+    with pytest.raises(DecoderError, match=f"decoder of pictures did not start: {reason}"):
+        read(photo(), budget)
+    assert budget.set_seconds == before
+    with pytest.raises(InternalError, match="on our side"), answered(TrainingInputs()):
+        read(photo())
+
+
+def test_why_a_decoder_cannot_start_is_in_the_servers_own_log(tmp_path):
+    """Asked with a library that breaks on import, which the decoders find first."""
+    (tmp_path / "sitecustomize.py").write_text("raise SystemExit('a broken library')")
+    code = f"import os; os.environ['PYTHONPATH'] = {str(tmp_path)!r}; {DECODE}"
+    run = subprocess.run(
+        [sys.executable, "-c", code, REPOSITORY], capture_output=True, text=True, check=False
+    )
+    assert "a broken library" in run.stderr
+    assert "DecoderError: The decoder of pictures did not start: exit code 1." in run.stderr
