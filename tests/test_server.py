@@ -54,7 +54,8 @@ PHOTOS = zip_of(**{f"{SECRET}-{colour}.png": picture(colour) for colour in ("red
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CogServer]:
-    with serve(tmp_path_factory.mktemp("server")) as running:
+    # A busy machine may take half an hour for the run that is to be cancelled.
+    with serve(tmp_path_factory.mktemp("server"), MAX_TRAINING_MINUTES="600") as running:
         running.wait_until("READY")
         yield running
 

@@ -97,7 +97,7 @@ def test_only_five_files_are_written_side_by_side_in_the_output_folder(printed: 
     """That there are no others is seen by the fixture."""
     written = [line for line in printed.splitlines() if line.startswith("wrote repository/output")]
 
-    assert len(written) == 4
+    assert len(written) == 5
 
 
 @pytest.mark.slow
