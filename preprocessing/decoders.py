@@ -26,6 +26,7 @@ from preprocessing.photos import Photo
 _ROOT = Path(__file__).parent.parent
 _MIN_SECONDS = 0.1  # a timer of zero would never ring
 
+_workers: set[subprocess.Popen[bytes]] = set()  # all that were started and not ended
 _idle_workers: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
 
 
@@ -124,6 +125,7 @@ def _start_worker() -> subprocess.Popen[bytes]:
         )
     except OSError as error:
         raise DecoderError(f"The decoder of pictures did not start: {error.strerror}.") from error
+    _workers.add(worker)
     try:
         is_ready = _pipe(worker.stdout).read(len(READY)) == READY
     except BaseException:  # a cancellation while it starts
@@ -151,6 +153,7 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:
+    _workers.discard(worker)
     worker.kill()
     worker.wait()
     for pipe in (worker.stdin, worker.stdout):
@@ -165,4 +168,12 @@ def end_idle_workers() -> None:
         _end(_idle_workers.get())
 
 
-atexit.register(end_idle_workers)
+def _end_all_workers() -> None:
+    """Also those at work for a thread that nobody waits for; its ends of their pipes it keeps."""
+    end_idle_workers()
+    for worker in tuple(_workers):
+        worker.kill()
+        worker.wait()
+
+
+atexit.register(_end_all_workers)

@@ -160,6 +160,29 @@ def test_processes_that_were_ended_leave_nothing_open():
     assert read(photo()).size == (96, 72)
 
 
+def test_a_process_at_work_ends_with_the_one_that_asked(tmp_path):
+    """As when a run is stopped: nobody waits for the thread that decodes."""
+    (tmp_path / "bomb").write_bytes(BOMBS["JPEG"][0])
+    code = (
+        "import sys, threading, time; from pathlib import Path;"
+        " from preprocessing.decoders import *; from preprocessing import decoders;"
+        " data = Path(sys.argv[1]).read_bytes(); arguments = (data, 64, 2, DecodeBudget());"
+        " threading.Thread(target=read_photo_apart, args=arguments, daemon=True).start();"
+        " time.sleep(2);"
+        " print(*[worker.pid for worker in decoders._workers], decoders._idle_workers.empty())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "bomb"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    worker, is_at_work = run.stdout.split()
+    assert is_at_work == "True"
+    assert not Path(f"/proc/{worker}").exists()
+
+
 DECODE = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
     " from tests.test_decoders import read, photo; print(read(photo()).size)"
