@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -140,18 +140,29 @@ def _wait_for(future: Future[BinaryIO], policy: DownloadPolicy, last_second: flo
 
 
 def _fetch(url: str, *, policy: DownloadPolicy, last_second: float) -> BinaryIO:
-    """What is behind an address, in a file without a name. Raises: DownloadError."""
+    """What is behind an address, in a file without a name.
+
+    Raises: DownloadError; OSError, if the disk is full.
+    """
     link = direct_link(url)
     last_second = min(last_second, time.monotonic() + policy.file_seconds)
     with _open_session(policy) as session:
-        try:
-            with _follow(session, link, policy, last_second) as response:
-                return _save(response, last_second)
-        except DownloadError:
-            raise
-        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            reason = next(reason for kind, reason in _REASONS if isinstance(error, kind))
-            raise DownloadError(reason) from error
+        with _reasons_told():
+            response = _follow(session, link, policy, last_second)
+        with response:
+            return _save(response, last_second)
+
+
+@contextmanager
+def _reasons_told() -> Iterator[None]:
+    """For what is asked of the network; not for the disk, of which callers know nothing."""
+    try:
+        yield
+    except DownloadError:
+        raise
+    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        reason = next(reason for kind, reason in _REASONS if isinstance(error, kind))
+        raise DownloadError(reason) from error
 
 
 class _Session(requests.Session):
@@ -255,7 +266,8 @@ def _refuse_size(num_bytes: int, max_bytes: int) -> None:
 def _read_some(response: requests.Response, last_second: float) -> bytes:
     """What has arrived. (To wait for more would leave a server that drips its bytes unwatched.)"""
     _require_time(last_second)
-    return response.raw.read1(_CHUNK_BYTES)
+    with _reasons_told():
+        return response.raw.read1(_CHUNK_BYTES)
 
 
 def _require_time(last_second: float) -> None:

@@ -39,30 +39,36 @@ _ROW_OF_DIGITS = re.compile(rb"\d{256}")
 def unpacked_gzip(source: BinaryIO) -> Iterator[BinaryIO]:
     """What a gzip file holds, in a file without a name, since a tar is not read from front to back.
 
-    Raises: ArchiveError, if it holds anything but a tar, is damaged, or holds too much.
+    Raises: ArchiveError, if it holds anything but a tar, is damaged, or holds too much; OSError, if
+        the disk is full.
     """
     with TemporaryFile() as unpacked, gzip.GzipFile(fileobj=source) as packed:
-        try:
-            _unpack(packed, unpacked)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ArchiveError(f"the tar.gz is {DAMAGED}.") from error
+        _unpack(packed, unpacked)
         yield unpacked
 
 
 def _unpack(packed: gzip.GzipFile, unpacked: IO[bytes]) -> None:
-    head = packed.read(HEAD_BYTES)
+    head = _read(packed, HEAD_BYTES)
     if not is_tar(head):
         raise ArchiveError(
             "a gzip file with something other than a tar in it. Send the pictures as a zip."
         )
     unpacked.write(head)
-    while chunk := packed.read(MIB):
+    while chunk := _read(packed, MIB):
         unpacked.write(chunk)
         if unpacked.tell() > MAX_ARCHIVE_BYTES:  # as for a tar that comes unpacked
             raise ArchiveError(
                 f"the tar.gz unpacks to more than {MAX_ARCHIVE_BYTES // GIB} GiB."
                 " Send fewer or smaller pictures."
             )
+
+
+def _read(packed: gzip.GzipFile, num_bytes: int) -> bytes:
+    try:
+        return packed.read(num_bytes)
+    # Not every OSError: a full disk is no fault of what was sent.
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ArchiveError(f"the tar.gz is {DAMAGED}.") from error
 
 
 def tar_entries(source: BinaryIO, num_bytes: int) -> list[Entry]:

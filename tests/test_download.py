@@ -1,5 +1,6 @@
 """Addresses -> the files behind them."""
 
+import errno
 import io
 import itertools
 import logging
@@ -16,6 +17,7 @@ from preprocessing.archive import File
 from preprocessing.download import PUBLIC_ADDRESSES, DownloadPolicy, read_addresses
 from preprocessing.errors import PictureError
 from preprocessing.prepare import prepare_examples
+from tests.disk import LARGEST_FILE_BYTES, full_disk
 from tests.loopback import Answer, Server, chunked, running_server
 from tests.pictures import photo, write, zip_of
 
@@ -61,6 +63,13 @@ def test_a_tar_behind_an_address_is_unpacked(server):
         archive.addfile(member, io.BytesIO(photo()))
     (file,) = download(server.offer("/set", Answer((buffer.getvalue(),))))
     assert file.data == photo()
+
+
+def test_a_full_disk_is_not_told_as_a_broken_download(server):
+    url = server.offer("/1.jpg", Answer((photo() + bytes(2 * LARGEST_FILE_BYTES),)))
+    with full_disk(), pytest.raises(OSError, match="too large") as failure:
+        download(url)
+    assert failure.value.errno == errno.EFBIG
 
 
 def test_many_zips_together_keep_the_limits_of_one(server):

@@ -1,5 +1,6 @@
 """A tar that was sent -> the files in it."""
 
+import errno
 import gzip
 import io
 import tarfile
@@ -11,6 +12,7 @@ import pytest
 
 from preprocessing.archive import File, read_files
 from preprocessing.errors import ArchiveError
+from tests.disk import LARGEST_FILE_BYTES, full_disk
 from tests.pictures import encode, noise, photo, zip_of
 
 Change = Callable[[tarfile.TarInfo], None]
@@ -120,6 +122,13 @@ def test_a_tar_gz_that_was_cut_off_or_damaged_says_so():
     for broken in (data[:-9], data[:2000], data[:3000] + b"!!!" + data[3003:], data + b"!!"):
         with pytest.raises(ArchiveError, match=r"the tar.gz is damaged or cut off"):
             files_in(broken)
+
+
+def test_a_full_disk_is_not_told_as_a_damaged_tar_gz():
+    data = gzip.compress(tar_of(("1.bmp", bytes(2 * LARGEST_FILE_BYTES))))
+    with full_disk(), pytest.raises(OSError, match="too large") as failure:
+        files_in(data)
+    assert failure.value.errno == errno.EFBIG
 
 
 @pytest.mark.parametrize("inside", [photo(), b"", b"hello", zip_of(("1.jpg", photo()))])
