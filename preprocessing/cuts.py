@@ -8,7 +8,7 @@ from PIL import Image
 
 from preprocessing.crops import Box, crop_square
 from preprocessing.errors import PhotoError
-from preprocessing.faces.person import choose_person
+from preprocessing.faces.person import Choice, choose_person
 from preprocessing.masks import crop_mask, mask_from_file
 from preprocessing.photos import Photo, resize
 
@@ -78,19 +78,34 @@ def cut_square(photo: Photo, mask: Image.Image | None, resolution: int) -> Cut:
 
 def choose_cuts(
     photos: Sequence[tuple[Cut, ...]],
-) -> tuple[tuple[Cut | None, tuple[str, ...]], ...]:
-    """Of each photo's cuts the one to train on, and warnings; None if it has none.
+) -> tuple[tuple[tuple[Cut | None, tuple[str, ...]], ...], tuple[str, ...]]:
+    """Of each photo's cuts the one to train on, and warnings; then warnings about the set.
 
-    A set of faces is about one person: the one who appears in most photos.
+    None for a photo without cuts. A set of faces is about one person: the one who appears in most
+    photos. If nobody does, that is said once, and no photo is blamed.
     """
     descriptions = [
         tuple(cut.description for cut in cuts if cut.description is not None) for cuts in photos
     ]
+    choices = choose_person(descriptions)
+    about_set = _judge_choices(choices)
     chosen: list[tuple[Cut | None, tuple[str, ...]]] = []
-    for cuts, choice in zip(photos, choose_person(descriptions), strict=True):
+    for cuts, choice in zip(photos, choices, strict=True):
         if choice is None:
             chosen.append((cuts[0] if cuts else None, ()))
         else:
-            warnings = () if choice.is_alike else ("not the face of most pictures",)
+            is_told = not choice.is_alike and not about_set
+            warnings = ("not the face of most pictures",) if is_told else ()
             chosen.append((cuts[choice.index], warnings))
-    return tuple(chosen)
+    return tuple(chosen), about_set
+
+
+def _judge_choices(choices: Sequence[Choice | None]) -> tuple[str, ...]:
+    are_alike = [choice.is_alike for choice in choices if choice is not None]
+    num_alike = sum(are_alike)
+    if not are_alike or num_alike > len(are_alike) / 2:
+        return ()
+    return (
+        f"nobody is recognised in more than {num_alike} of the {len(are_alike)} pictures that show"
+        " a face: send pictures of one person, or larger and clearer ones",
+    )

@@ -106,7 +106,7 @@ def prepare_examples(
     read = partial(_read, decode=decode, cut=_cutter(task, resolution))
     futures = map_in_order(read, files, num_threads=_NUM_THREADS)
     outcomes = [result_of(future) for future in futures]
-    chosen = choose_cuts([outcome.cuts for outcome in outcomes])
+    chosen, person_warnings = choose_cuts([outcome.cuts for outcome in outcomes])
     cuts = [cut for cut, _ in chosen]
     prompts = _prompts(outcomes, task, custom_prompts)
     reports = [
@@ -114,7 +114,8 @@ def prepare_examples(
         for outcome, (cut, warnings) in zip(outcomes, chosen, strict=True)
     ]
     looks = tuple(outcome.look for outcome in outcomes)
-    judged, set_warnings = judge(reports, looks, task)
+    judged, quality_warnings = judge(reports, looks, task)
+    set_warnings = (*quality_warnings, *person_warnings)
     log_reports(judged, set_warnings)
     if not any(cuts):
         raise PictureError(nothing_usable(judged))

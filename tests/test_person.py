@@ -1,10 +1,13 @@
 """Whose face a set of pictures is about, in real photographs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
+from preprocessing.cuts import Cut, choose_cuts
 from preprocessing.faces.detection import MTCNN_WEIGHTS, detect_faces, load_detector
 from preprocessing.faces.face import Face
 from preprocessing.faces.person import Choice, choose_person, prominence
@@ -82,6 +85,35 @@ def numbers(*values: float) -> np.ndarray:
 def test_who_is_someone_else_is_told():
     pictures = [(numbers(0),), (numbers(0.1),), (numbers(5), numbers(9))]
     assert choose_person(pictures)[2] == Choice(index=0, is_alike=False)
+
+
+def cut(person: np.ndarray) -> tuple[Cut, ...]:
+    return (Cut(crop=(0, 0, 8, 8), image=Image.new("RGB", (8, 8)), mask=None, description=person),)
+
+
+@pytest.mark.parametrize(
+    ("people", "strangers", "counts"),
+    [
+        ((0, 5, 9), 0, "1 of the 3"),
+        ((0, 0, 5, 9), 0, "2 of the 4"),
+        ((0, 0, 0, 5), 1, ""),
+        ((0, 0, 5), 1, ""),
+        ((0,), 0, ""),
+        ((), 0, ""),
+    ],
+)
+def test_who_is_a_stranger_is_told_only_where_somebody_is_in_most_pictures(
+    people, strangers, counts
+):
+    """A picture without a face and a file that is none do not count."""
+    without_face = (replace(cut(numbers(0))[0], description=None),)
+    chosen, about_set = choose_cuts(
+        [*(cut(numbers(person)) for person in people), without_face, ()]
+    )
+    warnings = [warning for _, warnings in chosen for warning in warnings]
+    assert warnings == ["not the face of most pictures"] * strangers
+    assert len(about_set) == bool(counts)
+    assert all(f"more than {counts} pictures that show a face" in told for told in about_set)
 
 
 def test_of_two_who_are_in_all_pictures_the_more_prominent_is_chosen():

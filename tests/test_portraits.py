@@ -108,6 +108,18 @@ def test_a_picture_of_somebody_else_is_warned_of(tmp_path):
     assert reports[1].warnings == ("not the face of most pictures",)
 
 
+def test_if_nobody_is_in_most_pictures_that_is_said_once_of_the_set(tmp_path):
+    """No picture is called "not the face of most pictures" where there is no such face."""
+    both = side_by_side(astronaut(), cameraman())
+    for others in ((), (photograph("coffee.png"),)):
+        prepared = prepare(tmp_path, astronaut(), cameraman(), *others)
+        (warning,) = [one for one in prepared.warnings if "recognised" in one]
+        assert "nobody is recognised in more than 1 of the 2 pictures that show a face" in warning
+        assert "not the face" not in "".join(report.remarks for report in prepared.reports)
+    for images in ((astronaut(),), (astronaut(), both), (photograph("coffee.png"),)):
+        assert "recognised" not in "".join(prepare(tmp_path, *images).warnings)
+
+
 def test_a_scan_on_its_side_is_turned_with_its_mask(tmp_path):
     upright = astronaut().crop((60, 0, 460, 512))
     drawn = Image.new("L", upright.size)
