@@ -15,6 +15,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
+from transformers.utils import logging
 
 from benchmarks.machine import REPOSITORY, say, wait_for
 from training.base_model import BaseModel, load_base_model
@@ -90,6 +91,7 @@ def write_random_model(
         path = folder / part / "config.json"
         write_json(path, read_json(path) | values)
     torch.manual_seed(0)
+    logging.disable_progress_bar()
     with torch.device(device):  # a billion numbers are drawn fastest where they are multiplied
         parts = {
             "text_encoder": CLIPTextModel(CLIPTextConfig.from_pretrained(folder / "text_encoder")),
