@@ -43,6 +43,7 @@ _QUARTER_TURNS = (5, 6, 7, 8)
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _PROFILE_MODES = {"RGB": ("RGB", "RGBA"), "CMYK": ("CMYK",), "GRAY": ("L",)}
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
+_LEAST_OPACITY = 8  # of 255, of the least transparent pixel: below it nobody sees anything
 _THUMBNAIL_TAG, _THUMBNAIL_FLAG = 254, 1  # TIFF's NewSubfileType
 
 
@@ -52,7 +53,7 @@ class Photo:
 
     Attributes:
         image: RGB, upright, sRGB; it may be smaller than `size`.
-        alpha: how opaque each of its pixels is, mode L, the image's size; None if all are, or none.
+        alpha: how opaque each of its pixels is, mode L, the image's size; None if all are.
         size: width and height of the upright photo in pixels, as it was sent.
         remarks: what was done that its owner may want to know.
         taken: by its camera's clock, in seconds since some day; None if it does not say.
@@ -74,7 +75,8 @@ def read_photo(data: bytes, resolution: int, headroom: int = _HEADROOM) -> Photo
     Takes as much time and memory as the picture asks for: what strangers send goes through
     `decoders.read_photo_apart`.
 
-    Raises: PhotoError, for what cannot be decoded and for too few or too many pixels.
+    Raises: PhotoError, for what cannot be decoded, for too few or too many pixels, and for what
+        is transparent everywhere.
     """
     try:
         return _decode(data, resolution, headroom)
@@ -195,8 +197,10 @@ def _to_srgb(
         if not is_understood:
             remarks.append("its colour profile cannot be read, so its colours are taken as sRGB")
     opacity = image.getchannel("A") if is_transparent else None
+    if opacity and opacity.getextrema()[1] < _LEAST_OPACITY:
+        raise PhotoError("transparent everywhere: it shows nothing. Leave it out.")
     if opacity and opacity.getextrema()[0] != 255:
-        alpha = opacity if opacity.getextrema()[1] != 0 else None
+        alpha = opacity
         remarks.append("transparent pixels filled with white")
         white = Image.new("RGBA", image.size, "white")
         white.alpha_composite(image)

@@ -125,13 +125,19 @@ def test_half_transparent_pixels_are_mixed_with_white():
 
 
 def test_a_grey_picture_with_an_alpha_channel_is_put_on_white():
-    assert (pixels_of(encode(plain((0, 0), "LA"))) == 255).all()
+    image = plain((0, 255), "LA")
+    image.paste((0, 0), (0, 0, 64, 32))
+    pixels = pixels_of(encode(image))
+    assert (pixels[:32] == 255).all()
+    assert (pixels[32:] == 0).all()
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
 def test_a_colour_that_stands_for_transparency_becomes_white(mode):
     colour = (0, 0, 0) if mode == "RGB" else 0
-    assert (pixels_of(encode(plain(colour, mode), transparency=colour)) == 255).all()
+    image = plain(colour, mode)
+    image.paste((1, 1, 1) if mode == "RGB" else 1, (0, 32, 64, 64))
+    assert (pixels_of(encode(image, transparency=colour))[:32] == 255).all()
 
 
 def test_an_opaque_picture_with_an_alpha_channel_is_used_without_remark():

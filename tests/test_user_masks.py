@@ -70,12 +70,20 @@ def test_what_is_transparent_counts_less(tmp_path):
     assert example.image.getpixel((63, 32)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize("value", [0, 255])
-def test_a_picture_that_is_opaque_or_transparent_everywhere_has_no_mask(tmp_path, value):
+def test_a_picture_that_is_opaque_everywhere_has_no_mask(tmp_path):
     picture = noise(*SIZE)
-    picture.putalpha(value)
+    picture.putalpha(255)
     (example,) = prepare(tmp_path, ("1.png", encode(picture))).examples
     assert example.mask is None
+
+
+@pytest.mark.parametrize("opacity", [0, 7])
+def test_a_picture_that_is_transparent_everywhere_is_skipped_with_the_reason(tmp_path, opacity):
+    picture = noise(*SIZE)
+    picture.putalpha(opacity)
+    prepared = prepare(tmp_path, ("1.jpg", photo()), ("2.png", encode(picture)))
+    assert [report.used for report in prepared.reports] == [True, False]
+    assert prepared.reports[1].reason.startswith("transparent everywhere: it shows nothing")
 
 
 def test_a_mask_goes_before_transparency(tmp_path):
