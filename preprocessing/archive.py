@@ -53,8 +53,10 @@ class File:
         problem: why it cannot be used; "" if nothing is known against it.
         is_picture: it counts as one of the caller's pictures, usable or not.
         caption: what its owner wrote about it, if anything.
-        mask: the bytes of a picture that is white on its subject; empty without one.
+        mask: the bytes of a picture that is named like its mask; empty without one.
+        mask_name: that picture's, as `name`.
         remarks: what its owner may want to know.
+        warnings: what its owner should look at.
     """
 
     name: str
@@ -63,7 +65,9 @@ class File:
     is_picture: bool
     caption: Caption | None = None
     mask: bytes = b""
+    mask_name: str = ""
     remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def read_files(source: BinaryIO, label: str) -> Iterator[File]:
@@ -158,7 +162,7 @@ def _captions(groups: Sequence[Group], rows: Mapping[str, str]) -> Iterator[Capt
 
 def _read_group(one: Group, label: str, caption: Caption | None) -> File:
     """A picture with what lies beside it; or any other file, with its problem."""
-    is_picture, remarks, mask = one.sighting.is_picture, list(one.remarks), b""
+    is_picture, remarks, warnings, mask = one.sighting.is_picture, list(one.remarks), [], b""
     try:
         data = _read_picture(one.sighting.entry, one.problem)
     except EntryError as error:
@@ -173,7 +177,7 @@ def _read_group(one: Group, label: str, caption: Caption | None) -> File:
         try:
             mask = _read_picture(one.mask.entry, one.mask.problem)
         except EntryError as error:
-            remarks.append(f"its mask is unusable: {str(error).rstrip('.')}")
+            warnings.append(f"its mask is not used: {str(error).rstrip('.')}")
     return File(
         name=label,
         data=data,
@@ -181,7 +185,9 @@ def _read_group(one: Group, label: str, caption: Caption | None) -> File:
         is_picture=is_picture,
         caption=caption,
         mask=mask,
+        mask_name=one.mask.entry.name if one.mask else "",
         remarks=tuple(remarks),
+        warnings=tuple(warnings),
     )
 
 

@@ -1,7 +1,7 @@
 """A photo -> the squares of it that could be trained on, each with its mask."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -9,7 +9,7 @@ from PIL import Image
 from preprocessing.crops import Box, crop_square
 from preprocessing.errors import PhotoError
 from preprocessing.faces.person import Choice, choose_person
-from preprocessing.masks import crop_mask, mask_from_file
+from preprocessing.masks import PictureNotMaskError, crop_mask, mask_from_file
 from preprocessing.photos import Photo, resize
 
 
@@ -46,24 +46,37 @@ class Cuts:
     warnings: tuple[str, ...] = ()
 
 
-def read_mask(
-    photo: Photo, beside: bytes, read: Callable[[bytes], Photo]
-) -> tuple[Image.Image | None, str]:
-    """What its owner wants to be learned of a photo, mode L, of its shape; and a remark.
+@dataclass(frozen=True, kw_only=True)
+class OwnMask:
+    """What its owner wants to be learned of a photo.
 
-    A mask picture beside the photo (`beside`, its bytes) goes before the photo's transparency: who
-    draws one has looked at the photo as it is. `read` decodes it.
+    Attributes:
+        mask: mode L, of the photo's shape; None if nothing was said.
+        remark: where it comes from, in words; "" if from nowhere.
+        warning: why the file beside it is not used as its mask; "" if it is, or if there is none.
+        is_picture: that file is a picture by itself, and the warning is to be told of that one.
     """
-    problem = ""
-    if beside:
-        try:
-            return mask_from_file(beside, photo.size, read), "with its own mask"
-        except PhotoError as error:
-            problem = str(error).rstrip(".")
-    if photo.alpha:
-        transparency = "its transparency is its mask"
-        return photo.alpha, f"{problem}, {transparency}" if problem else transparency
-    return None, problem
+
+    mask: Image.Image | None
+    remark: str = ""
+    warning: str = ""
+    is_picture: bool = False
+
+
+def read_mask(photo: Photo, beside: bytes, read: Callable[[bytes], Photo]) -> OwnMask:
+    """A mask picture beside the photo (`beside`, its bytes), or else the photo's transparency.
+
+    Who draws one has looked at the photo as it is. `read` decodes it.
+    """
+    found = OwnMask(mask=photo.alpha, remark="its transparency is its mask" if photo.alpha else "")
+    if not beside:
+        return found
+    try:
+        mask = mask_from_file(beside, photo.size, read)
+    except PhotoError as error:
+        is_picture = isinstance(error, PictureNotMaskError)
+        return replace(found, warning=str(error).rstrip("."), is_picture=is_picture)
+    return OwnMask(mask=mask, remark="with its own mask")
 
 
 def cut_square(photo: Photo, mask: Image.Image | None, resolution: int) -> Cut:

@@ -14,6 +14,7 @@ from preprocessing.limits import (
     KIB,
     MAX_ARCHIVE_ENTRIES,
     MAX_FILE_BYTES,
+    MAX_PICTURES,
     MAX_UNPACKED_BYTES,
     MIB,
 )
@@ -84,6 +85,15 @@ def refuse_too_many(num_files: int, noun: str) -> None:
         raise ArchiveError(
             f"the {noun} holds {num_files:,} files; at most {MAX_ARCHIVE_ENTRIES:,} are accepted."
             " Pack only the pictures to train on."
+        )
+
+
+def refuse_too_many_pictures(num_pictures: int) -> None:
+    """Raises: PictureError."""
+    if num_pictures > MAX_PICTURES:
+        raise PictureError(
+            f"More than {MAX_PICTURES:,} pictures were sent. Choose the best 10 to 30 of them:"
+            " they teach as much."
         )
 
 

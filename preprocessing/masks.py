@@ -23,6 +23,11 @@ _HEAD_ABOVE_FACE = 0.2
 _HALF_WIDTH, _HALF_HEIGHT = 0.7, 0.85
 _FADED = 1.4
 
+# What tells a picture from a mask. Colour photographs differ by 30 and more between channels; masks
+# are black and white, or one colour on another, but for their edges.
+_MAX_COLOUR_SPREAD = 20
+_LEAST_SHARE_OF_TWO_TONES = 0.8
+_JUDGED_SIZE = (128, 128)
 _SHAPE_TOLERANCE = 0.02  # of the sides' ratio: editors round when they scale
 
 
@@ -49,6 +54,10 @@ def mask_of_head(face: Box, crop: Box, resolution: int) -> Image.Image:
     return _to_image(fade * fade * (3 - 2 * fade))  # smooth at both ends
 
 
+class PictureNotMaskError(PhotoError):
+    """What is named like a mask is a picture by itself."""
+
+
 def mask_from_file(
     data: bytes, size: tuple[int, int], read: Callable[[bytes], Photo]
 ) -> Image.Image:
@@ -59,20 +68,39 @@ def mask_from_file(
         size: width and height of the upright photo.
         read: decodes it, as `read_photo` does.
 
-    Raises: PhotoError, if it cannot be decoded or has another shape than the photo.
+    Raises: PictureNotMaskError, if it is clearly coloured, or of another shape and not drawn in two
+        tones; PhotoError, if it cannot be decoded or is a drawing of another shape.
     """
     try:
         mask = read(data)
     except PhotoError as error:
-        raise PhotoError(f"its mask is unusable: {error}") from error
+        raise PhotoError(f"its mask is not used: {error}") from error
     ratio = (mask.size[0] * size[1]) / (mask.size[1] * size[0])
-    if not 1 - _SHAPE_TOLERANCE <= ratio <= 1 + _SHAPE_TOLERANCE:
-        raise PhotoError(
-            f"its mask is {mask.size[0]} x {mask.size[1]} pixels, the picture"
-            f" {size[0]} x {size[1]}. A mask must cover the whole picture, in the same shape."
-        )
+    has_shape = 1 - _SHAPE_TOLERANCE <= ratio <= 1 + _SHAPE_TOLERANCE
     # Where a mask is transparent, it says so with its transparency: its colours were not meant.
-    return mask.alpha or mask.image.convert("L")
+    if has_shape and mask.alpha:
+        return mask.alpha
+    colour_spread, share = _tones(mask.image)
+    is_drawn = share >= _LEAST_SHARE_OF_TWO_TONES
+    if colour_spread > _MAX_COLOUR_SPREAD and not is_drawn:
+        raise PictureNotMaskError("named like a mask, but in colour: used as a picture")
+    if not has_shape:
+        sizes = f"{mask.size[0]} x {mask.size[1]} pixels, the picture {size[0]} x {size[1]}"
+        if not is_drawn:
+            raise PictureNotMaskError(f"named like a mask, but {sizes}: used as a picture")
+        raise PhotoError(
+            f"its mask is not used: {sizes}. A mask must cover the whole picture, in the same shape"
+        )
+    return mask.image.convert("L")
+
+
+def _tones(image: Image.Image) -> tuple[float, float]:
+    """Of an RGB image: mean difference of a pixel's highest and lowest channel, of 255; and the
+    share of the two tones that fill most of it, each a sixteenth of every channel wide.
+    """
+    pixels = np.asarray(image.resize(_JUDGED_SIZE, Image.Resampling.NEAREST)).reshape(-1, 3)
+    _, counts = np.unique(pixels // 16, axis=0, return_counts=True)
+    return float(np.ptp(pixels, axis=1).mean()), float(np.sort(counts)[-2:].sum() / len(pixels))
 
 
 def crop_mask(mask: Image.Image, size: tuple[int, int], box: Box, resolution: int) -> Image.Image:

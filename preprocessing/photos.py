@@ -197,7 +197,7 @@ def _to_srgb(
         if not is_understood:
             remarks.append("its colour profile cannot be read, so its colours are taken as sRGB")
     opacity = image.getchannel("A") if is_transparent else None
-    if opacity and opacity.getextrema()[1] < _LEAST_OPACITY:
+    if opacity and np.asarray(opacity).max() < _LEAST_OPACITY:
         raise PhotoError("transparent everywhere: it shows nothing. Leave it out.")
     if opacity and opacity.getextrema()[0] != 255:
         alpha = opacity

@@ -10,12 +10,13 @@ from PIL import Image
 
 from preprocessing.archive import File, read_files
 from preprocessing.captions import Caption
-from preprocessing.cuts import Cut, Cuts, choose_cuts, cut_square, read_mask
+from preprocessing.cuts import Cut, Cuts, OwnMask, choose_cuts, cut_square, read_mask
 from preprocessing.decoders import DecodeBudget, read_photo_apart
 from preprocessing.download import PUBLIC_ADDRESSES, DownloadPolicy, read_addresses
+from preprocessing.entries import refuse_too_many_pictures
 from preprocessing.errors import ArchiveError, PhotoError, PictureError
 from preprocessing.example import Example
-from preprocessing.limits import GIB, MAX_ARCHIVE_ENTRIES, MAX_PICTURES, MAX_UNPACKED_BYTES
+from preprocessing.limits import GIB, MAX_ARCHIVE_ENTRIES, MAX_UNPACKED_BYTES
 from preprocessing.photos import Photo
 from preprocessing.prompts import PhotoPrompts, check_prompts, prompts_for
 from preprocessing.quality import Look, judge, look_at
@@ -47,6 +48,14 @@ class Prepared:
     reports: tuple[PhotoReport, ...]
     looks: tuple[Look | None, ...]
     warnings: tuple[str, ...]
+
+
+class NothingUsableError(PictureError):
+    """Every file was skipped. `prepared` holds the account of them, and no examples."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        super().__init__(nothing_usable(prepared.reports))
+        self.prepared = prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +99,7 @@ def prepare_examples(
         resolution: pixels a side of the examples' images.
         policy: which addresses may be fetched, and for how long.
 
-    Raises: PictureError, if there is nothing to train on or the settings contradict themselves.
+    Raises: PictureError, if there is nothing to train on (NothingUsableError) or the settings contradict themselves.
     """
     if archive is None and not urls:
         raise PictureError(
@@ -100,12 +109,16 @@ def prepare_examples(
     check_prompts(task, custom_prompts)
     files = enumerate(_within_limit(_all_files(archive, urls, policy)), 1)
     headroom = _HEADROOM.get(task, _LEAST_HEADROOM)
-    decode = partial(
-        read_photo_apart, resolution=resolution, headroom=headroom, budget=DecodeBudget()
+    decode = partial(read_photo_apart, budget=DecodeBudget())
+    read = partial(
+        _read,
+        decode=partial(decode, resolution=resolution, headroom=headroom),
+        # A mask may be smaller than any photo: it has no details.
+        decode_mask=partial(decode, resolution=1, headroom=headroom * resolution),
+        cut=_cutter(task, resolution),
     )
-    read = partial(_read, decode=decode, cut=_cutter(task, resolution))
     futures = map_in_order(read, files, num_threads=_NUM_THREADS)
-    outcomes = [result_of(future) for future in futures]
+    outcomes = _in_order([result_of(future) for future in futures])
     chosen, person_warnings = choose_cuts([outcome.cuts for outcome in outcomes])
     cuts = [cut for cut, _ in chosen]
     prompts = _prompts(outcomes, task, custom_prompts)
@@ -117,9 +130,7 @@ def prepare_examples(
     judged, quality_warnings = judge(reports, looks, task)
     set_warnings = (*quality_warnings, *person_warnings)
     log_reports(judged, set_warnings)
-    if not any(cuts):
-        raise PictureError(nothing_usable(judged))
-    return Prepared(
+    prepared = Prepared(
         examples=tuple(
             Example(image=cut.image, mask=cut.mask, prompts=prompts[report.position].prompts)
             for report, cut in zip(judged, cuts, strict=True)
@@ -129,6 +140,9 @@ def prepare_examples(
         looks=looks,
         warnings=set_warnings,
     )
+    if not prepared.examples:
+        raise NothingUsableError(prepared)
+    return prepared
 
 
 def _all_files(
@@ -151,11 +165,7 @@ def _within_limit(files: Iterator[File]) -> Iterator[File]:
     for num_files, file in enumerate(files, 1):
         num_pictures += file.is_picture
         num_bytes += len(file.data) + len(file.mask)
-        if num_pictures > MAX_PICTURES:
-            raise PictureError(
-                f"More than {MAX_PICTURES:,} pictures were sent. Choose the best 10 to 30 of them:"
-                " they teach as much."
-            )
+        refuse_too_many_pictures(num_pictures)
         if num_files > MAX_ARCHIVE_ENTRIES or num_bytes > MAX_UNPACKED_BYTES:
             raise PictureError(
                 f"More than {MAX_ARCHIVE_ENTRIES:,} files, or more than"
@@ -164,20 +174,64 @@ def _within_limit(files: Iterator[File]) -> Iterator[File]:
         yield file
 
 
+def _in_order(found: Sequence[tuple[_Outcome, ...]]) -> list[_Outcome]:
+    """All in the order of their names, and numbered so.
+
+    A picture that was taken for the mask of another is found with that one, which has a shorter
+    name; and with two, if two have the name.
+    """
+    ordered: list[_Outcome] = []
+    waiting: dict[str, _Outcome] = {}
+    for first, *others in found:
+        for name in sorted(name for name in waiting if name < first.report.name):
+            ordered.append(waiting.pop(name))
+        ordered.append(first)
+        waiting |= {other.report.name: other for other in others}
+    ordered += [waiting[name] for name in sorted(waiting)]
+    refuse_too_many_pictures(sum(outcome.is_picture for outcome in ordered))
+    return [
+        replace(outcome, report=replace(outcome.report, position=position))
+        for position, outcome in enumerate(ordered, 1)
+    ]
+
+
 def _read(
-    numbered_file: tuple[int, File], *, decode: Callable[[bytes], Photo], cut: _Cutter
-) -> _Outcome:
-    """Decode a file, and cut out what could be trained on: the whole photo is too large to keep."""
+    numbered_file: tuple[int, File],
+    *,
+    decode: Callable[[bytes], Photo],
+    decode_mask: Callable[[bytes], Photo],
+    cut: _Cutter,
+) -> tuple[_Outcome, ...]:
+    """Decode a file, and cut out what could be trained on: the whole photo is too large to keep.
+
+    What is named like its mask, but is a picture, comes to something by itself.
+    """
     position, file = numbered_file
     if file.problem:
-        return _skipped(position, file, file.problem)
+        return (_skipped(position, file, file.problem),)
     try:
         photo = decode(file.data)
     except PhotoError as error:
-        return _skipped(position, file, str(error))
-    mask, mask_remark = read_mask(photo, file.mask, decode)
-    found = cut(photo, mask, position)
-    remarks = (*file.remarks, *photo.remarks, mask_remark)
+        return (_skipped(position, file, str(error)),)
+    own_mask = read_mask(photo, file.mask, decode_mask)
+    outcome = _cut(position, file, photo, own_mask, cut)
+    if not own_mask.is_picture:
+        return (outcome,)
+    picture = File(
+        name=file.mask_name,
+        data=file.mask,
+        problem="",
+        is_picture=True,
+        warnings=(own_mask.warning,),
+    )
+    return (outcome, *_read((position, picture), decode=decode, decode_mask=decode_mask, cut=cut))
+
+
+def _cut(position: int, file: File, photo: Photo, own_mask: OwnMask, cut: _Cutter) -> _Outcome:
+    found = cut(photo, own_mask.mask, position)
+    mask_warning = "" if own_mask.is_picture else own_mask.warning
+    warnings = (*file.warnings, *found.warnings, mask_warning)
+    remarks = (*file.remarks, *photo.remarks, own_mask.remark)
     return _Outcome(
         report=PhotoReport(
             position=position,
@@ -186,7 +240,7 @@ def _read(
             reason=", ".join(filter(None, remarks)),
             size=found.photo.size,
             num_faces=found.num_faces,
-            warnings=found.warnings,
+            warnings=tuple(filter(None, warnings)),
         ),
         is_picture=True,
         caption=file.caption,

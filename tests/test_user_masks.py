@@ -123,17 +123,64 @@ def test_a_mask_of_another_size_is_scaled(tmp_path):
 @pytest.mark.parametrize(
     ("mask", "words"),
     [
-        (encode(left_half((72, 96))), "its mask is 72 x 96 pixels, the picture 96 x 72"),
-        (encode(left_half())[:60], "its mask is unusable"),
-        (b"", "its mask is unusable"),
-        (b"white, mostly", "its mask is unusable"),
+        (encode(left_half((72, 96))), "72 x 96 pixels, the picture 96 x 72"),
+        (encode(left_half())[:60], "damaged or cut off"),
+        (b"", "an empty file"),
+        (b"white, mostly", "a text, not a picture"),
     ],
 )
 def test_a_mask_that_cannot_be_used_does_not_cost_the_picture(tmp_path, mask, words):
     prepared = prepare(tmp_path, ("1.jpg", photo()), ("1_mask.png", mask))
     (example,), (report,) = prepared.examples, prepared.reports
     assert example.mask is None
-    assert words in report.reason
+    (warning,) = (warning for warning in report.warnings if "mask" in warning)
+    assert warning.startswith("its mask is not used: ")
+    assert words in warning
+
+
+@pytest.mark.parametrize(
+    ("picture", "why"),
+    [
+        (noise(96, 72, 7), "in colour"),
+        (noise(72, 96, 7), "in colour"),
+        (noise(72, 96, 7).convert("L"), "72 x 96 pixels, the picture 96 x 72"),
+    ],
+)
+def test_a_portrait_that_is_named_like_a_mask_is_a_picture(tmp_path, picture, why):
+    files = (("anna.jpg", photo(1)), ("anna2.jpg", photo(2)), ("anna_mask.png", encode(picture)))
+    prepared = prepare_examples(
+        archive=write(tmp_path, zip_of(*files)),
+        urls=(),
+        task="object",
+        resolution=64,
+        custom_prompts=("{} one", "{} two", "{} in a mask"),
+    )
+    assert [report.position for report in prepared.reports] == [1, 2, 3]
+    assert [example.prompts[0] for example in prepared.examples][2] == "{} in a mask"
+    assert prepared.reports[2].size == picture.size
+    assert f"named like a mask, but {why}: used as a picture" in prepared.reports[2].warnings
+    assert [example.mask for example in prepared.examples] == [None] * 3
+
+
+def test_one_portrait_that_is_named_like_the_mask_of_two_pictures_is_used_once(tmp_path):
+    files = (("1.jpg", photo(1)), ("1.jpeg", photo(2)), ("1_mask.jpg", photo(3)))
+    assert len(prepare(tmp_path, *files).examples) == 3
+
+
+@pytest.mark.parametrize("colour", ["red", "white"])
+def test_a_mask_in_two_tones_is_a_mask_whatever_its_colour(tmp_path, colour):
+    mask = Image.new("RGB", SIZE)
+    mask.paste(colour, (0, 0, SIZE[0] // 2, SIZE[1]))
+    files = (("1.jpg", photo()), ("1_mask.jpg", encode(mask, "JPEG")))
+    (example,) = prepare(tmp_path, *files).examples
+    left, right = edges_of(example.mask)
+    assert left > 2 * right
+
+
+def test_a_mask_smaller_than_any_photo_may_be_is_used(tmp_path):
+    mask = encode(left_half((8, 6)))
+    (example,) = prepare(tmp_path, ("1.jpg", photo()), ("1_mask.png", mask)).examples
+    assert edges_of(example.mask) == [255, BACKGROUND]
 
 
 def test_of_two_masks_one_is_used_and_this_is_said(tmp_path):
@@ -155,7 +202,8 @@ def test_a_mask_without_its_picture_is_a_picture_and_this_is_said(tmp_path):
 
 
 def test_a_mask_of_a_mask_is_a_picture(tmp_path):
-    files = (("1.jpg", photo()), ("1_mask.png", photo()), ("1_mask_mask.png", photo()))
+    grey = encode(noise(*SIZE).convert("L"))
+    files = (("1.jpg", photo()), ("1_mask.png", grey), ("1_mask_mask.png", photo()))
     assert [report.name for report in prepare(tmp_path, *files).reports] == [
         "1.jpg",
         "1_mask_mask.png",
