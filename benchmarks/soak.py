@@ -5,7 +5,7 @@
 The real server (script/serve) on weights/tiny: short runs of every format and task, mistakes, and
 cancellations at random moments. After each, what the server holds is measured; after the warm-up
 each slope must be flat. Every prediction must end as it should, and equal inputs must give equal
-bytes from first to last. Exit code 1 if not. Five minutes on two cores.
+bytes from first to last. Exit code 1 if not. Five minutes on two idle cores.
 """
 
 import argparse
