@@ -22,6 +22,7 @@ from preprocessing.entries import (
     keep_apart,
     read_start,
     read_whole,
+    refuse_too_many_pictures,
     too_large,
 )
 from preprocessing.errors import ArchiveError
@@ -76,7 +77,8 @@ def read_files(source: BinaryIO, label: str) -> Iterator[File]:
     `label` names a single picture. Only one file is held at a time, with its mask and caption.
     Folders, and what computers leave behind, are passed over.
 
-    Raises: ArchiveError, before the first file, if `source` is neither, or not safe to unpack.
+    Raises, before the first file: ArchiveError, if `source` is neither, or not safe to unpack;
+        PictureError, if it holds too many pictures.
     """
     num_bytes, head = _measure(source)
     if num_bytes > MAX_ARCHIVE_BYTES:
@@ -122,6 +124,7 @@ def _read_entries(entries: Sequence[Entry], noun: str) -> Iterator[File]:
     sightings = [_sight(entry) for entry in entries]
     tables = [sighting.entry for sighting in sightings if is_table(sighting)]
     groups = group([sighting for sighting in sightings if not is_table(sighting)])
+    refuse_too_many_pictures(sum(one.sighting.is_picture for one in groups))
     pictures = {one.path for one in groups if one.sighting.is_picture}
     rows, problems = read_tables(tables, pictures)
     names = [*(name for name, _ in problems), *(one.sighting.entry.name for one in groups)]

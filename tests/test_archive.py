@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from preprocessing.archive import File, read_files
-from preprocessing.errors import ArchiveError
+from preprocessing.errors import ArchiveError, PictureError
 from tests.pictures import HEIC, encode, noise, photo, zip_of
 
 
@@ -67,11 +67,17 @@ def test_two_photos_with_the_very_same_name_are_both_used():
     assert [file.name for file in files] == ["x/1.jpg", "x/1 (2).jpg"]
 
 
-def test_thousands_of_photos_with_the_very_same_name_are_no_trouble():
+def test_thousands_of_files_with_the_very_same_name_are_no_trouble():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        data = zip_of(*(("1.jpg", b"") for _ in range(5_000)), ("1 (2).jpg", b""))
+        data = zip_of(*(("1.md", b"") for _ in range(5_000)), ("1 (2).md", b""))
     assert len(set(names_in(data))) == 5_001
+
+
+def test_too_many_pictures_are_refused_before_the_first_is_read():
+    files = read_files(io.BytesIO(zip_of(*((f"{n}.jpg", photo()) for n in range(1_001)))), "")
+    with pytest.raises(PictureError, match="More than 1,000 pictures"):
+        next(files)
 
 
 def test_files_come_in_the_order_of_their_names():
