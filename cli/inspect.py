@@ -4,22 +4,27 @@ Nothing here imports torch, so that it starts at once; the detector of faces wil
 """
 
 import argparse
+import errno
 import json
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import NoReturn, TextIO, get_args
 
 from cli.contact_sheet import write_contact_sheet
 from cli.files import OUTPUT, beside, find_example, near, require_file
 from cli.pictures import describe_pictures
+from preprocessing.decoders import DecoderError
 from preprocessing.errors import PictureError
-from preprocessing.prepare import prepare_examples
+from preprocessing.prepare import NothingUsableError, Prepared, prepare_examples
 from preprocessing.prompts import parse_list
-from training.base_card import base_model_folder, read_card
+from training.base_card import ResolutionLimits, base_model_folder, read_card
 from training.settings import SettingsError, Task, TrainingInputs
+from weights.manifest import MODELS, STABLE_DIFFUSION_1_5
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +35,7 @@ class Inspection:
 
     Attributes:
         archive: None when all photos come by URL.
+        resolution_reason: where the resolution comes from, in words.
         out: without an ending.
         inputs: of a training; what matters here is its task and resolution.
     """
@@ -38,7 +44,20 @@ class Inspection:
     instance_data_urls: str | None
     custom_prompts: str | None
     inputs: TrainingInputs
+    resolution_reason: str
     out: Path
+
+
+class PipeHandler(logging.StreamHandler[TextIO]):
+    """Lets `script/inspect ... | head` end the listing, and the work go on without a word."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, the library's name
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            super().handleError(record)
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stream.fileno())  # what is not written yet would fail at the end
+        os.close(nowhere)
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,10 +66,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str]) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[PipeHandler(sys.stdout)]
+    )
     try:
         run(parse_inspection(arguments))
-    except (SettingsError, PictureError, OSError) as error:
+    except (SettingsError, PictureError, DecoderError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
@@ -68,11 +89,13 @@ def parse_inspection(arguments: Sequence[str]) -> Inspection:
     require_file(typed.zip)
     example = find_example(typed.zip)
     task = typed.task or (example and example.task) or TrainingInputs().task
+    resolution, reason = pick_resolution(typed.resolution, typed.base)
     return Inspection(
         archive=typed.zip,
         instance_data_urls=typed.instance_data_urls,
         custom_prompts=typed.custom_prompts,
-        inputs=TrainingInputs(task=task, resolution=pick_resolution(typed.resolution, typed.base)),
+        inputs=TrainingInputs(task=task, resolution=resolution),
+        resolution_reason=reason,
         out=typed.out or near(OUTPUT / (typed.zip.stem if typed.zip else "lora")),
     )
 
@@ -99,13 +122,13 @@ def build_parser() -> Parser:
     return parser
 
 
-def pick_resolution(typed: int | None, base: Path | None) -> int:
-    """What was typed, or else what script/train would take: it asks the base model.
+def pick_resolution(typed: int | None, base: Path | None) -> tuple[int, str]:
+    """What was typed, or else what script/train would take: it asks the base model. And why.
 
     Raises: SettingsError, for a size that is not one of the base model that was named.
     """
     if typed is not None and base is None:
-        return typed
+        return typed, who_takes(typed)
     folder = base or base_model_folder()
     if not folder.is_dir():
         raise SettingsError(
@@ -116,30 +139,96 @@ def pick_resolution(typed: int | None, base: Path | None) -> int:
     recommended = int(card.recommended.get("resolution", TrainingInputs().resolution))
     resolution = recommended if typed is None else typed
     card.resolution.check(resolution, card.name)
-    return resolution
+    if typed is not None:
+        return resolution, f"{card.name} takes it"
+    return resolution, f"what {card.name} takes{advice_for_others(card.name)}"
+
+
+def advice_for_others(name: str) -> str:
+    """Whoever has only the small model here may mean to train a larger one elsewhere."""
+    if name in MODELS:
+        return ""
+    usual = STABLE_DIFFUSION_1_5.name
+    return f"; for {usual}: --resolution {sizes_known()[usual].native}"
+
+
+def who_takes(resolution: int) -> str:
+    """Of the base models known here; it may be meant for another, so that none is no mistake."""
+    sizes = sizes_known()
+    names = [name for name, limits in sizes.items() if limits.takes(resolution)]
+    if names:
+        return f"{' and '.join(names)} {'takes' if len(names) == 1 else 'take'} it"
+    known = ", ".join(
+        f"{name} {limits.smallest} to {limits.largest} in steps of {limits.step}"
+        for name, limits in sizes.items()
+    )
+    return f"no base model known here takes it: {known}"
+
+
+def sizes_known() -> dict[str, ResolutionLimits]:
+    """Name of a base model -> its sizes: the one that script/train would take, if it is here, and
+    those that script/download-weights can bring."""
+    sizes = {
+        name: ResolutionLimits(**model.card["resolution"])  # type: ignore[arg-type]
+        for name, model in MODELS.items()
+    }
+    if not base_model_folder().is_dir():
+        return sizes
+    card = read_card(base_model_folder())
+    return {card.name: card.resolution} | sizes
 
 
 def run(inspection: Inspection) -> None:
-    """The table goes to the log, the rest into two files."""
+    """The table goes to the log, the rest into two files, also when no picture can be used."""
     inputs = inspection.inputs
-    logger.info("task %s, resolution %d", inputs.task, inputs.resolution)
-    prepared = prepare_examples(
-        archive=inspection.archive,
-        urls=parse_list(inspection.instance_data_urls, "instance_data_urls"),
-        task=inputs.task,
-        resolution=inputs.resolution,
-        custom_prompts=parse_list(inspection.custom_prompts, "custom_prompts"),
-    )
+    reason = inspection.resolution_reason
+    logger.info("task %s, resolution %d (%s)", inputs.task, inputs.resolution, reason)
+    with told_as_out(inspection.out):  # first: better told before the work than after it
+        require_writable(inspection.out.parent)
+    try:
+        prepared = prepare_examples(
+            archive=inspection.archive,
+            urls=parse_list(inspection.instance_data_urls, "instance_data_urls"),
+            task=inputs.task,
+            resolution=inputs.resolution,
+            custom_prompts=parse_list(inspection.custom_prompts, "custom_prompts"),
+        )
+    except NothingUsableError as error:
+        write_account(error.prepared, inspection)
+        raise
+    write_account(prepared, inspection)
+
+
+def write_account(prepared: Prepared, inspection: Inspection) -> None:
+    """Raises: SettingsError, if they cannot be written."""
+    inputs = inspection.inputs
     report = {
         "inputs": {"task": inputs.task, "resolution": inputs.resolution},
         "pictures": describe_pictures(prepared),
     }
     sheet, table = (beside(inspection.out, name) for name in ("pictures.png", "report.json"))
-    sheet.parent.mkdir(parents=True, exist_ok=True)
-    write_contact_sheet(prepared, sheet)
-    table.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    with told_as_out(inspection.out):
+        write_contact_sheet(prepared, sheet)
+        table.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     for path in (sheet, table):
         logger.info("wrote %s", path)
+
+
+def require_writable(folder: Path) -> None:
+    """Make it if need be. Raises: OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+@contextmanager
+def told_as_out(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SettingsError(
+            f"Nothing can be written to {str(out)!r}: {error.strerror}. Choose another --out."
+        ) from error
 
 
 if __name__ == "__main__":

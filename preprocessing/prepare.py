@@ -99,7 +99,8 @@ def prepare_examples(
         resolution: pixels a side of the examples' images.
         policy: which addresses may be fetched, and for how long.
 
-    Raises: PictureError, if there is nothing to train on (NothingUsableError) or the settings contradict themselves.
+    Raises: PictureError, if there is nothing to train on or the settings contradict themselves;
+        NothingUsableError, if every file is skipped.
     """
     if archive is None and not urls:
         raise PictureError(

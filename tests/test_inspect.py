@@ -1,6 +1,7 @@
 """script/inspect, as it is typed: the table, the two files, and its mistakes' sentences."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,8 @@ def test_an_example_is_inspected_with_its_own_task(tmp_path):
         "seen.pictures.png",
         "seen.report.json",
     ]
-    assert "task style, resolution 64" in run.stdout
+    assert "task style, resolution 64 (what weights/tiny takes;" in run.stdout
+    assert " for stable-diffusion-v1-5: --resolution 512)" in run.stdout
     assert run.stdout.count("  used  ") == 8
     assert "photos: 8 used, 0 skipped" in run.stdout
     report = json.loads((tmp_path / "seen.report.json").read_text())
@@ -90,8 +92,14 @@ def test_table_report_and_sheet_agree_and_tell_no_names(tmp_path, caplog):
         ("pictures.zip --resolution many", "invalid int value: 'many'"),
         ("pictures.zip --base nowhere", "--resolution 512"),
         ("pictures.zip --lora_rank 8", "--lora_rank"),
-        ("pictures.zip --out pictures.zip/seen", "pictures.zip"),
-        ("--instance_data_urls file:///etc/passwd", "No usable pictures"),
+        (
+            "pictures.zip --out pictures.zip/seen",
+            "Nothing can be written to 'pictures.zip/seen': File exists. Choose another --out.",
+        ),
+        (
+            "text.zip --out text.zip/a/b",
+            "Nothing can be written to 'text.zip/a/b': Not a directory",
+        ),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence_and_nothing_is_written(
@@ -114,12 +122,79 @@ def test_a_mistake_is_told_in_one_sentence_and_nothing_is_written(
     ]
 
 
+def test_if_nothing_can_be_used_sheet_and_report_say_why(tmp_path, capsys):
+    out = tmp_path / "seen"
+    assert main(["--instance_data_urls", "file:///etc/passwd", "--out", str(out)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("No usable pictures; found: 1 x ")
+    assert told.count("\n") == 1
+    pictures = json.loads(out.with_name("seen.report.json").read_text())["pictures"]
+    assert (pictures["num_used"], pictures["num_skipped"]) == (0, 1)
+    assert pictures["table"][0]["reason"] in told
+    with Image.open(out.with_name("seen.pictures.png")) as sheet:
+        assert sheet.width > 4 * 192
+
+
+def test_a_file_that_cannot_be_written_is_told_in_a_sentence(tmp_path, capsys):
+    (tmp_path / "seen.report.json").mkdir()
+    typed = [write_zip(tmp_path), "--task", "object", "--out", tmp_path / "seen"]
+    assert main([str(word) for word in typed]) == 1
+    assert "seen': Is a directory. Choose another --out." in capsys.readouterr().err
+
+
+def test_a_reader_who_has_seen_enough_does_not_end_the_work(tmp_path):
+    """As in `script/inspect pictures.zip | head -1`."""
+    typed = [sys.executable, "-m", "cli.inspect", str(write_zip(tmp_path)), "--task", "object"]
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    run = subprocess.run(
+        [*typed, "--out", str(tmp_path / "seen")],
+        cwd=REPOSITORY,
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write_end)
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert (tmp_path / "seen.report.json").is_file()
+
+
 def test_a_size_of_another_base_model_can_be_tried_without_having_it(tmp_path, monkeypatch):
     monkeypatch.setenv("BASE_MODEL", "weights/stable-diffusion-v1-5")
     typed = [str(write_zip(tmp_path)), "--task", "object", "--out", str(tmp_path / "seen")]
     assert main([*typed, "--resolution", "72"]) == 0
     (tmp_path / "seen.report.json").unlink()
     assert main([*typed, "--resolution", "72", "--base", str(REPOSITORY / "weights/tiny")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        (
+            "",
+            "resolution 64 (what weights/tiny takes; for stable-diffusion-v1-5: --resolution 512)",
+        ),
+        (
+            "--resolution 512",
+            "resolution 512 (stable-diffusion-v1-5 and stable-diffusion-2-1 take it)",
+        ),
+        ("--resolution 128", "resolution 128 (weights/tiny takes it)"),
+        (
+            "--resolution 500",
+            "resolution 500 (no base model known here takes it: weights/tiny 64 to",
+        ),
+        (
+            f"--base {REPOSITORY}/weights/tiny --resolution 96",
+            "resolution 96 (weights/tiny takes it)",
+        ),
+    ],
+)
+def test_which_base_model_takes_this_resolution_is_said(tmp_path, caplog, typed, reason):
+    caplog.set_level("INFO")
+    archive = write(tmp_path, zip_of(("1.png", encode(noise(512, 512)))))
+    out = tmp_path / "seen"
+    assert main([str(archive), "--task", "object", "--out", str(out), *typed.split()]) == 0
+    assert f"task object, {reason}" in caplog.text
 
 
 def test_the_help_names_every_option(capsys):

@@ -17,15 +17,21 @@ class ResolutionLimits:
     largest: int
     step: int
 
+    def takes(self, resolution: int) -> bool:
+        return resolution == self._nearest(resolution)
+
     def check(self, resolution: int, model: str) -> None:
         """Raises: SettingsError, naming the nearest resolution that works."""
-        inside = min(max(resolution, self.smallest), self.largest)
-        nearest = round(inside / self.step) * self.step
-        if resolution != nearest:
+        if not self.takes(resolution):
+            nearest = self._nearest(resolution)
             raise SettingsError(
                 f"{model} trains on {self.smallest} to {self.largest} pixels a side, in steps of"
                 f" {self.step}; resolution is {resolution}. The nearest that works is {nearest}."
             )
+
+    def _nearest(self, resolution: int) -> int:
+        inside = min(max(resolution, self.smallest), self.largest)
+        return round(inside / self.step) * self.step
 
 
 @dataclass(frozen=True, kw_only=True)
