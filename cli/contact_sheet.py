@@ -1,4 +1,4 @@
-"""Every picture at a glance: the whole photo, what of it is trained on, and a remark."""
+"""Every picture at a glance: the whole photo, what of it is trained on, and remarks."""
 
 import math
 from collections.abc import Sequence
@@ -24,8 +24,10 @@ TITLE = "{} used, {} not. Framed: what is trained on. Blue: counts less. Red: no
 TITLE_FONT = ImageFont.load_default(size=15)
 TITLE_PIXELS = 28
 LARGE_FONT, SMALL_FONT = ImageFont.load_default(size=13), ImageFont.load_default(size=9)
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 SMALL_CELL_PIXELS = 128
-LINE_PIXELS = 16
+LARGE_LINE_PIXELS, SMALL_LINE_PIXELS = 16, 12
+NUM_LINES = 2  # of remarks
 
 FRAME_COLOUR, BACKGROUND_COLOUR, REFUSED_COLOUR = "#e8590c", "#1c4fd8", "#b00020"
 FADED = 0.65  # how much of the paper covers what is cropped away
@@ -70,7 +72,8 @@ def draw_contact_sheet(cells: Sequence[Cell]) -> Image.Image:
     chosen.sort(key=lambda cell: cell.report.position)
     side = min(math.isqrt(ALL_PHOTOS_PIXELS // len(chosen)), THUMBNAIL_PIXELS)
     num_columns = max(MIN_COLUMNS, round(math.sqrt(WIDTH_BY_HEIGHT * len(chosen))))
-    width, height = side + GAP_PIXELS, side + 2 * LINE_PIXELS + GAP_PIXELS
+    _, line_pixels = letters_for(side)
+    width, height = side + GAP_PIXELS, side + (1 + NUM_LINES) * line_pixels + GAP_PIXELS
     top = TITLE_PIXELS + GAP_PIXELS
     sheet_height = top + math.ceil(len(chosen) / num_columns) * height
     sheet = Image.new("RGB", (GAP_PIXELS + num_columns * width, sheet_height), PAPER)
@@ -89,7 +92,7 @@ def draw_title(sheet: Image.Image, cells: Sequence[Cell]) -> None:
 
 
 def draw_cell(sheet: Image.Image, cell: Cell, corner: tuple[int, int], side: int) -> None:
-    """A photo in the middle of a square of `side` pixels; below it, its number and a remark."""
+    """A photo in the middle of a square of `side` pixels; below it, its number and remarks."""
     left, top = corner
     draw = ImageDraw.Draw(sheet)
     if cell.thumbnail is None:
@@ -97,11 +100,32 @@ def draw_cell(sheet: Image.Image, cell: Cell, corner: tuple[int, int], side: int
     else:
         photo = draw_photo(cell, ImageOps.contain(cell.thumbnail, (side, side)))
         sheet.paste(photo, (left + (side - photo.width) // 2, top + (side - photo.height) // 2))
-    font = SMALL_FONT if side < SMALL_CELL_PIXELS else LARGE_FONT
+    font, line_pixels = letters_for(side)
     colours = (INK, PALE_INK) if cell.report.used else (REFUSED_COLOUR, REFUSED_COLOUR)
-    lines = (str(cell.report.position), fit_text(cell.report.remarks, font, side))
-    for number, (colour, line) in enumerate(zip(colours, lines, strict=True)):
-        draw.text((left, top + side + 1 + number * LINE_PIXELS), line, colour, font)
+    below = top + side + 1
+    draw.text((left, below), str(cell.report.position), colours[0], font)
+    for number, line in enumerate(wrap_text(cell.report.remarks, font, side), 1):
+        draw.text((left, below + number * line_pixels), line, colours[1], font)
+
+
+def letters_for(side: int) -> tuple[Font, int]:
+    """And how high a line of them is, in pixels."""
+    if side < SMALL_CELL_PIXELS:
+        return SMALL_FONT, SMALL_LINE_PIXELS
+    return LARGE_FONT, LARGE_LINE_PIXELS
+
+
+def wrap_text(text: str, font: Font, width: int) -> list[str]:
+    """At most `NUM_LINES` lines, broken between words; the last ends in dots if there is more."""
+    lines: list[str] = []
+    words = text.split()
+    while words and len(lines) < NUM_LINES - 1:
+        num_words = len(words)
+        while num_words > 1 and font.getlength(" ".join(words[:num_words])) > width:
+            num_words -= 1
+        lines.append(fit_text(" ".join(words[:num_words]), font, width))
+        words = words[num_words:]
+    return [*lines, fit_text(" ".join(words), font, width)] if words else lines
 
 
 def draw_photo(cell: Cell, photo: Image.Image) -> Image.Image:

@@ -78,7 +78,11 @@ def judge(
     ]
     copies = _find_copies([(report.position, look) for report, look in used])
     found = {
-        report.position: (*_find_faults(report, look, task), *copies.get(report.position, ()))
+        report.position: (
+            *_find_faults(report, look, task),
+            *copies.get(report.position, ()),
+            *_judge_size(report),  # last: the column of scales says it too
+        )
         for report, look in used
     }
     judged = tuple(
@@ -91,10 +95,11 @@ def judge(
 
 def _judge_set(num_used: int, num_copies: int, times: list[float], task: str) -> Iterator[str]:
     if 0 < num_used < _FEW:
-        yield f"a set of {num_used} is small: 10 to 30 different pictures teach much more"
+        number = "one picture" if num_used == 1 else f"{num_used} pictures"
+        yield f"{number} in all: 10 to 30 different ones teach much more"
     if num_used > _MANY:
         yield (
-            f"a set of {num_used:,} is large: each picture is seen the less often."
+            f"{num_used:,} pictures in all: each is seen the less often."
             " The best 10 to 30 teach as much"
         )
     if num_copies and num_copies == num_used - 1:
@@ -143,12 +148,15 @@ def _difference_hash(grey: Image.Image) -> int | None:
 
 
 def _find_faults(report: PhotoReport, look: Look, task: str) -> Iterator[str]:
-    if report.scale is not None and report.scale > 1:
-        yield f"too small, enlarged {report.scale:.1f}x"
     if look.sharpness < _BLURRY_BELOW:
         yield "blurry"
     if task == "face" and report.num_faces is not None and report.num_faces != 1:
         yield "several faces" if report.num_faces else "no face found"
+
+
+def _judge_size(report: PhotoReport) -> Iterator[str]:
+    if report.scale is not None and report.scale > 1:
+        yield f"too small, enlarged {report.scale:.1f}x"
 
 
 def _find_copies(looks: list[tuple[int, Look]]) -> dict[int, tuple[str, ...]]:

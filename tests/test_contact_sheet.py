@@ -6,11 +6,13 @@ from PIL import Image, ImageColor, ImageOps
 
 from cli.contact_sheet import (
     FRAME_COLOUR,
+    LARGE_FONT,
     REFUSED_COLOUR,
     Cell,
     cells_of,
     draw_contact_sheet,
     draw_photo,
+    wrap_text,
     write_contact_sheet,
 )
 from preprocessing.prepare import Prepared, prepare_examples
@@ -111,6 +113,36 @@ def test_the_remark_is_written_below_the_number():
     rows, columns = np.nonzero(difference.sum(axis=2))
     assert 0 < np.ptp(rows) < 20
     assert 20 < np.ptp(columns) < 60
+
+
+def test_a_long_remark_goes_on_in_a_second_line():
+    """What most needs doing must not be cut off behind what the table's figures say too."""
+    remarks = "blurry, no face found, too small, enlarged 1.7x"
+    first, second = wrap_text(remarks, LARGE_FONT, 192)
+    assert f"{first} {second}" == remarks
+    assert all(LARGE_FONT.getlength(line) <= 192 for line in (first, second))
+    assert wrap_text("", LARGE_FONT, 192) == []
+    assert wrap_text("blurry", LARGE_FONT, 192) == ["blurry"]
+
+
+@pytest.mark.parametrize("text", [30 * "too small ", 200 * "x", f"blurry {200 * 'x'} blurry"])
+def test_what_does_not_fit_on_two_lines_ends_in_dots(text):
+    lines = wrap_text(text, LARGE_FONT, 192)
+    assert len(lines) <= 2
+    assert any(line.endswith("...") for line in lines)
+    assert all(LARGE_FONT.getlength(line) <= 192 for line in lines)
+
+
+def test_both_lines_of_a_remark_are_drawn_within_the_cell():
+    plain, remarked = (
+        draw_contact_sheet([Cell(report=report, thumbnail=GREY, mask=None)])
+        for report in (used(), PhotoReport(**vars(used()) | {"warnings": (80 * "blurry ",)}))
+    )
+    difference = np.abs(np.asarray(plain, dtype=int) - np.asarray(remarked, dtype=int))
+    rows, columns = np.nonzero(difference.sum(axis=2))
+    assert 20 < np.ptp(rows) < 36
+    assert columns.max() < 204
+    assert rows.max() < plain.height - 4
 
 
 @pytest.mark.parametrize("num_pictures", [1, 2, 12, 100, 1_000, 10_000])

@@ -128,7 +128,7 @@ def test_a_picture_of_the_right_size_reaches_training_bit_for_bit(tmp_path):
 
 def test_a_single_picture_is_a_set_of_one_and_this_is_called_small(tmp_path, caplog):
     assert len(prepare(write(tmp_path, photo(), "me.zip")).examples) == 1
-    assert "a set of 1 is small" in caplog.text
+    assert "one picture in all" in caplog.text
 
 
 def test_transparency_and_enlargement_are_both_remarked(tmp_path):

@@ -116,6 +116,17 @@ def test_a_picture_that_had_to_be_enlarged_is_called_too_small():
     assert reports[0].warnings == ("too small, enlarged 1.2x",)
 
 
+def test_that_a_picture_is_too_small_is_said_last():
+    """The column of scales says it too, and there may be no room for all on the sheet."""
+    flat = Image.new("RGB", (96, 96), "grey")
+    reports = [used(number, scale=1.25, num_faces=0) for number in (1, 2)]
+    judged, _ = judge(reports, [look_at(flat, None)] * 2, "face")
+    assert judged[1].warnings == (
+        *("blurry", "no face found", "the same as 1"),
+        "too small, enlarged 1.2x",
+    )
+
+
 @pytest.mark.parametrize(
     ("task", "num_faces", "warnings"),
     [
@@ -135,12 +146,12 @@ def test_what_was_skipped_is_neither_judged_nor_compared():
     look = look_at(noise(96, 96), None)
     reports, warnings = judge([skipped(1), used(2), skipped(3)], [None, look, look], "object")
     assert [report.warnings for report in reports] == [(), (), ()]
-    assert warnings == ("a set of 1 is small: 10 to 30 different pictures teach much more",)
+    assert warnings == ("one picture in all: 10 to 30 different ones teach much more",)
 
 
 @pytest.mark.parametrize(
     ("num_pictures", "sentence"),
-    [(4, "a set of 4 is small"), (5, ""), (100, ""), (101, "a set of 101 is large")],
+    [(4, "4 pictures in all"), (5, ""), (100, ""), (101, "101 pictures in all")],
 )
 def test_sets_of_fewer_than_5_and_of_more_than_100_are_told(num_pictures, sentence):
     told = sentences(num_pictures)
