@@ -3,6 +3,7 @@
 # ruff: noqa: B008  # Cog wants the form as calls in the defaults
 
 import logging
+import math
 import os
 import pathlib
 import re
@@ -169,11 +170,11 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
                 lambda now: logger.info(now.line()),
                 self.max_seconds,
             )
+            self.record_metrics(made)
         except BaseException:
             self.workplace.clear()
             free_memory()
             raise
-        self.record_metrics(made)
         return made.path
 
     def record_metrics(self, made: MadeLora) -> None:
@@ -216,5 +217,15 @@ def output_name(archive_name: str) -> str:
 
 
 def max_training_seconds() -> float:
-    """MAX_TRAINING_MINUTES; by default Replicate's own limit of a prediction."""
-    return 60 * float(os.environ.get("MAX_TRAINING_MINUTES") or REPLICATE_MINUTES)
+    """MAX_TRAINING_MINUTES; by default Replicate's own limit of a prediction.
+
+    Raises: SettingsError.
+    """
+    text = os.environ.get("MAX_TRAINING_MINUTES") or str(REPLICATE_MINUTES)
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not minutes > 0:
+        raise SettingsError(f"MAX_TRAINING_MINUTES must be a number above 0; got {text!r}.")
+    return 60 * minutes

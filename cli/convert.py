@@ -72,14 +72,7 @@ def build_parser() -> Parser:
 
 def run(typed: argparse.Namespace) -> None:
     """Raises: FormatError, UsageError, OSError."""
-    for path in (typed.destination, typed.embeddings):
-        if path is not None and path.suffix != ".safetensors":
-            raise UsageError(f"The name of a file to write must end in .safetensors; got {path}.")
-    if typed.no_embeddings and typed.format != "kohya":
-        raise UsageError(
-            f"--no-embeddings is for --format kohya only: {typed.format} files "
-            + ("hold no bundled words." if typed.format == "diffusers" else "need their words.")
-        )
+    check(typed)
     stored = read_lora(typed.source)
     for line in describe(stored):
         logger.info("%s", line)
@@ -94,6 +87,23 @@ def run(typed: argparse.Namespace) -> None:
         logger.info("wrote %s: the words as an embedding", typed.embeddings)
 
 
+def check(typed: argparse.Namespace) -> None:
+    """Raises: UsageError."""
+    for path in (typed.destination, typed.embeddings):
+        if path is not None and path.suffix != ".safetensors":
+            raise UsageError(f"The name of a file to write must end in .safetensors; got {path}.")
+    words, others = typed.embeddings, (typed.source, typed.destination)
+    if words is not None and words.resolve() in [path.resolve() for path in others if path]:
+        raise UsageError("--embeddings must name a file of its own, neither IN nor OUT.")
+    if typed.destination is None and (typed.precision or typed.no_embeddings):
+        raise UsageError("--precision and --no-embeddings are about OUT, which is not given.")
+    if typed.no_embeddings and typed.format != "kohya":
+        raise UsageError(
+            f"--no-embeddings is for --format kohya only: {typed.format} files "
+            + ("hold no bundled words." if typed.format == "diffusers" else "need their words.")
+        )
+
+
 def describe(stored: StoredLora) -> list[str]:
     """What the file is, line by line."""
     lora = stored.lora
@@ -103,7 +113,7 @@ def describe(stored: StoredLora) -> list[str]:
     ]
     if lora.embeddings:
         words = "".join(lora.embeddings)
-        lines.append(f"words: {words} (in AUTOMATIC1111 and Forge: {bundle_name(lora)})")
+        lines.append(f"words: {words} (in AUTOMATIC1111: {bundle_name(lora)})")
     else:
         lines.append("words: none, only a LoRA")
     known = {name: value for name, value in asdict(lora.origin).items() if value is not None}

@@ -24,9 +24,12 @@ CALLERS_MISTAKES = (
     *(SettingsError, PictureError, TrainingDivergedError, FormatError),
     StorageError,
 )
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-# How torch tells that main memory is gone; the GPU's has an error of its own.
-OUT_OF_MAIN_MEMORY = ("not enough memory", "DefaultCPUAllocator", "Cannot allocate memory")
+DISK_CANNOT_TAKE_IT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# How torch and the libraries below it tell that memory is gone, where they have no own error.
+OUT_OF_MEMORY = (
+    *("not enough memory", "DefaultCPUAllocator", "allocate memory", "out of memory"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+)
 SERVER_LOG = 2  # the process's standard error: Cog gives callers what Python writes, not this
 
 
@@ -50,7 +53,8 @@ def answered(inputs: TrainingInputs) -> Iterator[None]:
         raise
     except Exception as error:
         answer = _answer(error, inputs)
-        traceback.clear_frames(error.__traceback__)  # they hold tensors
+        for link in links(error):  # their frames hold tensors
+            traceback.clear_frames(link.__traceback__)
     else:
         return
     free_memory()
@@ -58,10 +62,11 @@ def answered(inputs: TrainingInputs) -> Iterator[None]:
 
 
 def _answer(error: Exception, inputs: TrainingInputs) -> Exception:
-    if is_out_of_memory(error):
+    if any(is_out_of_memory(link) for link in links(error)):
         return OutOfMemoryError(out_of_memory(inputs))
-    if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
-        return storage_error("The disk is full", error)
+    for link in links(error):
+        if isinstance(link, OSError) and link.errno in DISK_CANNOT_TAKE_IT:
+            return storage_error("A file could not be written", link)
     reference = secrets.token_hex(4)
     write_to_server_log(reference, error)
     return InternalError(
@@ -70,10 +75,27 @@ def _answer(error: Exception, inputs: TrainingInputs) -> Exception:
     )
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def links(error: BaseException) -> list[BaseException]:
+    """An error, those it holds, and those that it came from."""
+    found: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        link = waiting.pop()
+        if link is None or link in found:
+            continue
+        found.append(link)
+        waiting += [link.__cause__, link.__context__]
+        if isinstance(link, BaseExceptionGroup):
+            waiting += link.exceptions
+    return found
+
+
+def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(m in str(error) for m in OUT_OF_MAIN_MEMORY)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(mark in str(error) for mark in OUT_OF_MEMORY)
 
 
 def out_of_memory(inputs: TrainingInputs) -> str:
@@ -88,11 +110,9 @@ def out_of_memory(inputs: TrainingInputs) -> str:
 def write_to_server_log(reference: str, error: BaseException) -> None:
     """Kinds of errors and places in the code. No messages: they may quote what somebody sent."""
     lines = [f"reference {reference}"]
-    link: BaseException | None = error
-    while link is not None:
+    for link in links(error):
         lines.append(f"{type(link).__module__}.{type(link).__qualname__}, raised in")
         lines += traceback.format_tb(link.__traceback__)
-        link = link.__cause__ or link.__context__
     os.write(SERVER_LOG, ("\n".join(lines) + "\n").encode("utf-8", "replace"))
 
 

@@ -20,7 +20,7 @@ from training.formats import write_lora
 from training.loop import Report
 from training.origin import Origin
 from training.pivotal import Trained, train
-from training.settings import TrainingInputs, TrainingSettings, translate
+from training.settings import SettingsError, TrainingInputs, TrainingSettings, translate
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ def make_lora(
     last_second = time.monotonic() + max_seconds
     base.card.resolution.check(inputs.resolution, base.card.name)
     settings = translate(inputs)
+    date_to_write()  # before the training, that a mistake is told before it
     log_settings(settings)
 
     with timed("pictures", seconds):
@@ -108,7 +109,6 @@ def origin_of(
     base: BaseModel, inputs: TrainingInputs, settings: TrainingSettings, num_pictures: int
 ) -> Origin:
     """What the file says of the run. No clock: a date only if SOURCE_DATE_EPOCH gives one."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     inversion, tuning = settings.inversion, settings.tuning
     return Origin(
         base_model=base.card.name,
@@ -124,8 +124,21 @@ def origin_of(
         lr_scheduler=settings.lr_scheduler,
         seed=settings.seed,
         version=training.__version__,
-        date=datetime.fromtimestamp(int(epoch), UTC).isoformat() if epoch.isdecimal() else None,
+        date=date_to_write(),
     )
+
+
+def date_to_write() -> str | None:
+    """What SOURCE_DATE_EPOCH says, in seconds, as ISO 8601. Raises: SettingsError."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if not epoch:
+        return None
+    try:
+        return datetime.fromtimestamp(int(epoch), UTC).isoformat()
+    except (ValueError, OverflowError, OSError) as error:
+        raise SettingsError(
+            f"SOURCE_DATE_EPOCH must be a time in seconds since 1970; got {epoch[:40]!r}."
+        ) from error
 
 
 @contextmanager

@@ -23,17 +23,19 @@ class ServerStopped(BaseException):  # no error, and nothing may handle it as on
 @contextmanager
 def stopped_with_the_server() -> Iterator[None]:
     """Raise ServerStopped in the block when the port closes; without a server do nothing."""
-    port = int(os.environ.get("PORT") or DEFAULT_PORT)
-    if not is_listening(port):
+    text = os.environ.get("PORT") or str(DEFAULT_PORT)
+    port = int(text) if text.isdecimal() else 0
+    if not port or not is_listening(port):
         yield
         return
-    is_over = threading.Event()
-    arguments = (port, threading.get_ident(), is_over)
+    is_over, may_raise = threading.Event(), threading.Lock()
+    arguments = (port, threading.get_ident(), is_over, may_raise)
     threading.Thread(target=_watch, args=arguments, daemon=True).start()
     try:
         yield
     finally:
-        is_over.set()
+        with may_raise:  # from here on the watcher leaves the thread alone
+            is_over.set()
 
 
 def is_listening(port: int) -> bool:
@@ -47,13 +49,15 @@ def is_listening(port: int) -> bool:
         return True  # too busy to answer
 
 
-def _watch(port: int, thread: int, is_over: threading.Event) -> None:
+def _watch(port: int, thread: int, is_over: threading.Event, may_raise: threading.Lock) -> None:
     num_refused = 0
     while not is_over.wait(SECONDS_BETWEEN_LOOKS):
         num_refused = 0 if is_listening(port) else num_refused + 1
         if num_refused == LOOKS_BEFORE_STOPPING:
-            # As Cog cancels: the exception is raised at the thread's next line of Python.
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread), ctypes.py_object(ServerStopped)
-            )
+            with may_raise:
+                if not is_over.is_set():
+                    # As Cog cancels: it is raised at the thread's next line of Python.
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(thread), ctypes.py_object(ServerStopped)
+                    )
             return

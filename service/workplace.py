@@ -1,11 +1,13 @@
 """The one place on disk for what people send: private, and emptied of it however a run ends."""
 
 import atexit
+import errno
 import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT_NAME = "vana-lora"
@@ -30,9 +32,10 @@ class Workplace:
             if root.is_symlink() or root.stat().st_uid != os.getuid():
                 root = Path(tempfile.mkdtemp(prefix=f"{ROOT_NAME}-", dir=parent))  # not ours
             root.chmod(0o700)
-            _remove_abandoned(root)
-            self.folder = Path(tempfile.mkdtemp(dir=root))
-            self._lock = _lock(self.folder)
+            with _locked(root):  # another process may be starting, too
+                _remove_abandoned(root)
+                self.folder = Path(tempfile.mkdtemp(dir=root))
+                self._lock = _lock(self.folder)
         except OSError as error:
             raise storage_error("Temporary files could not be written", error) from error
         atexit.register(self.remove)
@@ -43,6 +46,7 @@ class Workplace:
 
     def clear(self, keep: Iterable[Path] = ()) -> None:
         """Remove all that is there but `keep`."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)  # something may tidy up old folders in /tmp
         for path in self.folder.iterdir():
             if path not in keep:
                 _remove(path)
@@ -61,7 +65,21 @@ class Workplace:
 
 def storage_error(what: str, error: OSError) -> StorageError:
     """The system's own errors name our temporary files, which help nobody."""
-    return StorageError(f"{what}: {error.strerror}. Free some disk space and try again.")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        advice = "Free some disk space and try again."
+    else:
+        advice = "Set TMPDIR to a folder that can be written to, and start again."
+    return StorageError(f"{what}: {error.strerror}. {advice}")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _remove_abandoned(root: Path) -> None:

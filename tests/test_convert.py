@@ -32,7 +32,7 @@ def test_an_old_file_goes_to_every_format_and_comes_back(tmp_path: Path) -> None
     told = convert(tmp_path, "old.safetensors", "a.safetensors")
     assert told.returncode == 0, told.stderr
     assert "lora_diffusion, fp16, rank 1: 144 layers of the UNet, 48 of the" in told.stdout
-    assert "words: <s1><s2> (in AUTOMATIC1111 and Forge: s1s2)" in told.stdout
+    assert "words: <s1><s2> (in AUTOMATIC1111: s1s2)" in told.stdout
     assert read_lora(tmp_path / "a.safetensors").output_format == "kohya"
     assert convert(tmp_path, "a.safetensors", "b.safetensors", "--format=diffusers").returncode == 0
     assert (
@@ -72,6 +72,8 @@ def test_what_cannot_be_meant_is_answered_with_a_sentence(tmp_path: Path) -> Non
     (tmp_path / "text.safetensors").write_text("not a LoRA at all")
 
     for arguments, answer in (
+        (("in.safetensors", "--embeddings=in.safetensors"), "must name a file of its own"),
+        (("in.safetensors", "--precision=fp32"), "about OUT, which is not given"),
         (("missing.safetensors",), "missing.safetensors: No such file or directory."),
         (("text.safetensors",), "This is no safetensors file, or not a whole one."),
         (("in.safetensors", "out.pt"), "must end in .safetensors; got out.pt."),

@@ -161,8 +161,38 @@ def test_a_bundled_embedding_of_another_program_is_read_row_by_row(path: Path) -
 
     read = read_lora(write_raw(path, tensors, {})).lora
 
-    assert list(read.embeddings) == ["s1s2", "s1s2_1"]
+    assert list(read.embeddings) == ["<s1s2-1>", "<s1s2-2>"]
     assert torch.equal(torch.stack(list(read.embeddings.values())), rows)
+
+
+def test_an_alpha_that_halves_no_number_exactly_is_kept_in_full_precision(path: Path) -> None:
+    write_lora(sd15_lora(rank=3), path, "kohya")
+    tensors, metadata = contents(path)
+    ones = {n: torch.ones_like(t) if n.endswith(".alpha") else t for n, t in tensors.items()}
+
+    stored = read_lora(write_raw(path, ones, metadata))
+
+    assert stored.save_precision == "fp32"
+    write_lora(stored.lora, path, "diffusers", stored.save_precision)
+    assert_same(read_lora(path).lora, stored.lora)
+
+
+def test_layers_that_numbers_cannot_tell_are_refused_by_the_numbered_format(path: Path) -> None:
+    lora = sd15_lora()
+    attention = {p: pair for p, pair in lora.unet.items() if "ff" not in p}
+    some_text = {p: pair for p, pair in lora.text_encoder.items() if "k_proj" not in p}
+    later_text = {p: pair for p, pair in lora.text_encoder.items() if ".layers.0." not in p}
+    for partial in (
+        replace(lora, unet=attention),
+        replace(lora, unet=dict(list(lora.unet.items())[9:])),
+        replace(lora, text_encoder=some_text),
+        replace(lora, text_encoder=later_text),
+    ):
+        with pytest.raises(FormatError, match="cannot leave any out: use kohya or diffusers"):
+            write_lora(partial, path)
+        for output_format in ("kohya", "diffusers"):
+            write_lora(partial, path, output_format)
+            assert_same(read_lora(path).lora, partial)
 
 
 def test_a_lora_of_one_part_only_is_written_and_read(path: Path) -> None:
@@ -220,7 +250,7 @@ def test_numbers_that_the_file_cannot_hold_are_refused(tmp_path: Path) -> None:
     layer, pair = next(iter(lora.unet.items()))
     huge = replace(lora, unet=lora.unet | {layer: LoraPair(pair.down, pair.up + 1e6)})
     for output_format in FORMATS:
-        with pytest.raises(FormatError, match="numbers too large for its file"):
+        with pytest.raises(FormatError, match="numbers too large for fp16"):
             write_lora(huge, tmp_path / "lora.safetensors", output_format)
     assert list(tmp_path.iterdir()) == []
     write_lora(huge, tmp_path / "lora.safetensors", "kohya", "bf16")  # reaches further than fp16

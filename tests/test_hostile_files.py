@@ -100,6 +100,20 @@ def test_a_pickle_under_another_name_is_never_opened(tmp_path: Path, path: Path)
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_genuine_header_may_begin_as_a_pickle_does(path: Path) -> None:
+    """Its length comes first: 0x20280 in little-endian begins with the bytes 80 02."""
+    lora = sd15_lora(rank=1, embeddings={})
+    write_lora(lora, path, "kohya")
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    for wanted in (0x20280, 0x20380, 0x20480, 0x20580):
+        padding = b" " * (wanted - length)
+        path.write_bytes(
+            wanted.to_bytes(8, "little") + whole[8 : 8 + length] + padding + whole[8 + length :]
+        )
+        assert len(read_lora(path).lora.unet) == 144
+
+
 def replace_with(name: str, tensor: Tensor) -> Spoil:
     return lambda tensors, metadata: tensors.update({name: tensor})
 
@@ -150,7 +164,7 @@ SPOILED: dict[str, tuple[str, Spoil, str]] = {
         replace_with(f"{QUERY}:up", torch.zeros(320, 4, 1, 1)),
         "no convolutions",
     ),
-    "one matrix": ("lora_diffusion", without(f"{QUERY}:up"), "unet:0 has no up matrix"),
+    "one matrix": ("lora_diffusion", without(f"{QUERY}:up"), "'unet:0' has no up matrix"),
     "hole": (
         "lora_diffusion",
         lambda tensors, metadata: [tensors.pop(f"{QUERY}:{side}") for side in ("up", "down")],
@@ -166,6 +180,60 @@ SPOILED: dict[str, tuple[str, Spoil, str]] = {
         "lora_diffusion",
         replace_with("<s1>", torch.zeros(768, dtype=torch.int32)),
         "The word '<s1>'",
+    ),
+    "two vectors": (
+        "lora_diffusion",
+        replace_with("<s1>", torch.zeros(2, 768)),
+        "has 2 vectors; one is expected",
+    ),
+    "widths differ": ("lora_diffusion", replace_with("<s1>", torch.zeros(4)), "[4, 768] numbers"),
+    "word that is a name": (
+        "kohya",
+        say("vana.embeddings", '{"unet":{"dtype":"F32","shape":[1],"data":"AAAAAA=="}}'),
+        "calls a word 'unet'",
+    ),
+    "word that is no word": (
+        "kohya",
+        say("vana.embeddings", '{"\\ud800":{"dtype":"F32","shape":[1],"data":"AAAAAA=="}}'),
+        "which no prompt can hold",
+    ),
+    "nan in the metadata": (
+        "kohya",
+        say("vana.embeddings", '{"<s1>":{"dtype":"F32","shape":[1],"data":"AADAfw=="}}'),
+        "the word '<s1>' has no vector",
+    ),
+    "eight-bit floats": (
+        "lora_diffusion",
+        replace_with(f"{QUERY}:up", torch.zeros(320, 4).to(torch.float8_e4m3fn)),
+        "float8_e4m3fn numbers; read are",
+    ),
+    "infinite alpha": (
+        "kohya",
+        lambda tensors, metadata: tensors.update(
+            {
+                "lora_te_text_model_encoder_layers_0_self_attn_q_proj.alpha": torch.tensor(3e38),
+                "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_up.weight": torch.full(
+                    (768, 4), 6e4
+                ),
+            }
+        ),
+        "too large for its numbers",
+    ),
+    "a layer twice": (
+        "diffusers",
+        lambda tensors, metadata: tensors.update(
+            {
+                name.replace("text_model.", ""): tensor.clone()
+                for name, tensor in list(tensors.items())
+                if "layers.0.self_attn.q_proj" in name
+            }
+        ),
+        "'text_model.encoder.layers.0.self_attn.q_proj' twice",
+    ),
+    "rank-stabilised": (
+        "diffusers",
+        say("lora_adapter_metadata", '{"unet.use_rslora": true}'),
+        "alphas cannot be used",
     ),
     "word is gone": ("lora_diffusion", without("<s1>"), "the word '<s1>' has no vector"),
     "names of layers": ("lora_diffusion", say("vana.unet_layers", '["a"]'), "no list of layers"),

@@ -1,20 +1,23 @@
 """predict.py without the server: names, coercion, and what is left on disk."""
 
+import errno
 import inspect
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from predict import COG_PREFIX, Predictor, output_name, whole
+from predict import COG_PREFIX, Predictor, max_training_seconds, output_name, whole
 from preprocessing.errors import PictureError
-from service.answers import InternalError
+from service.answers import InternalError, OutOfMemoryError, answered
 from service.job import Request, make_lora
-from service.workplace import Workplace
+from service.workplace import StorageError, Workplace
 from training.base_card import base_model_folder
 from training.base_model import BaseModel
 from training.forecast import TooLongError
@@ -143,10 +146,71 @@ def test_a_run_that_cannot_end_in_time_is_refused_with_what_would_fit(
     inversion, tuning = map(int, found.groups())
     assert 0 < tuning < inversion < 20_000
     # What is suggested is accepted.
-    small = {"max_train_steps_ti": inversion // 4, "max_train_steps_tuning": tuning // 4}
+    steps = {"max_train_steps_ti": inversion, "max_train_steps_tuning": tuning}
+    predictor.max_seconds = 40  # the machine may be busier by now
     with caplog.at_level("INFO"):
-        assert call(predictor, instance_data=photo, **small).exists()
+        assert call(predictor, instance_data=photo, **steps).exists()
     assert "expected time: about" in caplog.text
+
+
+def test_a_time_that_is_used_up_by_the_pictures_is_told_so(
+    predictor: Predictor, photo: Path
+) -> None:
+    predictor.max_seconds = 1e-9
+    with pytest.raises(TooLongError, match="There is no time left to train"):
+        call(predictor, instance_data=photo)
+
+
+@pytest.mark.parametrize("text", ["abc", "nan", "0", "-1"])
+def test_a_limit_that_is_none_is_told_at_the_start(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAX_TRAINING_MINUTES", text)
+    with pytest.raises(SettingsError, match=f"must be a number above 0; got '{text}'"):
+        max_training_seconds()
+
+
+def test_a_date_that_is_none_is_told_before_the_training(
+    predictor: Predictor, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000000")
+    with pytest.raises(SettingsError, match="SOURCE_DATE_EPOCH must be a time in seconds"):
+        call(predictor, instance_data=photo)
+
+
+def test_a_long_value_is_not_repeated_whole(predictor: Predictor, photo: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        call(predictor, instance_data=photo, task="x" * 100_000)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        ExceptionGroup("several", [MemoryError()]),
+    ],
+    ids=str,
+)
+def test_all_ways_to_run_out_of_memory_are_told_as_that(error: Exception) -> None:
+    with pytest.raises(OutOfMemoryError, match="Lower resolution"), answered(TrainingInputs()):
+        raise error
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_nothing_is_told_wherever_it_shows(number: int) -> None:
+    with (
+        pytest.raises(StorageError, match="A file could not be written") as caught,
+        answered(TrainingInputs()),
+    ):
+        raise OSError(number, os.strerror(number), "/tmp/somebody")
+    assert "somebody" not in str(caught.value)
+    assert ("Free some disk space" in str(caught.value)) == (number == errno.ENOSPC)
 
 
 def test_what_breaks_on_our_side_is_told_by_a_reference_only(

@@ -58,6 +58,8 @@ def test_a_run_learns_every_layer_and_word_and_leaves_the_base_model_as_it_was(
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]), name
     assert len(base.tokenizer) == vocabulary
+    for part in (base.text_encoder, base.unet, base.vae):
+        assert not any(p.requires_grad or p.grad is not None for p in part.parameters())
     pairs = [*trained.lora.unet.values(), *trained.lora.text_encoder.values()]
     assert all(pair.up.abs().max() > 0 for pair in pairs)
     assert trained.lora.embeddings.keys() == {"<s1>", "<s2>"}

@@ -103,6 +103,27 @@ def test_a_disk_that_cannot_be_written_to_is_told_in_a_sentence() -> None:
     assert "/proc" not in str(told.value)
 
 
+def test_processes_that_start_together_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom service.workplace import Workplace\n"
+        "for _ in range(60):\n"
+        "    workplace = Workplace(Path(sys.argv[1]))\n"
+        "    (workplace.new_folder() / 'file').write_bytes(b'x')\n"
+        "    workplace.remove()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    starting = [subprocess.Popen(command, cwd=REPOSITORY) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in starting] == [0, 0, 0]
+
+
+def test_a_folder_that_somebody_tidied_away_is_made_again(tmp_path: Path) -> None:
+    workplace = Workplace(tmp_path)
+    workplace.remove()
+    workplace.clear()
+    assert workplace.new_folder().exists()
+    workplace.remove()
+
+
 def test_time_passes_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     from service.server_watch import is_listening, stopped_with_the_server
     from tests.cog_server import free_port

@@ -63,7 +63,7 @@ def train(
         require_time(expected, last_second - time.monotonic())
         inversion = inversion_phase(base, placeholders, settings)
         inverted = run_phase(inversion, base, pictures, generator, report)
-        placeholders.embedding.requires_grad_(False)
+        placeholders.embedding.rows.requires_grad_(False)
         lora, tuned = _tune(base, placeholders, pictures, settings, generator, report)
     return Trained(lora, (inverted, tuned))
 
@@ -80,7 +80,7 @@ def forecast(
     with _all_lora_layers(base, settings.tuning.rank, base.compute.generator(0)) as (unet, text):
         tuning = tuning_phase(base, settings.tuning, settings.lr_scheduler, unet, text)
         expected.append(forecast_phase(tuning, base, pictures))
-    placeholders.embedding.requires_grad_(True)  # PEFT froze all that it found
+    placeholders.embedding.rows.requires_grad_(True)  # PEFT froze all that it found
     return tuple(expected)
 
 

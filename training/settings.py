@@ -130,18 +130,24 @@ def translate(inputs: TrainingInputs) -> TrainingSettings:
     )
 
 
+def _shown(value: object) -> str:
+    """Enough of it to be recognised."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise SettingsError(f"{name} must be one of {', '.join(choices)}; got {value!r}.")
+        raise SettingsError(f"{name} must be one of {', '.join(choices)}; got {_shown(value)}.")
 
 
 def _require_whole(name: str, value: object, smallest: int, largest: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not smallest <= value <= largest:
         raise SettingsError(
-            f"{name} must be a whole number from {smallest} to {largest}; got {value!r}."
+            f"{name} must be a whole number from {smallest} to {largest}; got {_shown(value)}."
         )
 
 
 def _require_rate(name: str, value: object) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise SettingsError(f"{name} must be a number from 0 to 1; got {value!r}.")
+        raise SettingsError(f"{name} must be a number from 0 to 1; got {_shown(value)}.")

@@ -21,6 +21,8 @@ _MATRIX = re.compile(
     r"(?P<part>unet|text_encoder)\.(?P<path>[\w.]{1,200})\.lora_(?P<letter>[AB])\.weight"
 )
 _SIDES = {"A": "down", "B": "up"}
+# PEFT's other ways to scale a layer; its default for each is none.
+_OTHER_SCALES = ("alpha_pattern", "rank_pattern", "use_rslora", "use_dora", "lora_bias")
 
 
 def is_this(tensors: Mapping[str, Tensor]) -> bool:
@@ -57,7 +59,10 @@ def from_tensors(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> Tra
         path = match["path"]
         if match["part"] == "text_encoder":
             path = f"text_model.{path.removeprefix('text_model.')}"
-        parts[match["part"]].setdefault(path, {})[_SIDES[match["letter"]]] = tensor
+        layer, side = parts[match["part"]].setdefault(path, {}), _SIDES[match["letter"]]
+        if side in layer:
+            raise FormatError(f"The file holds the layer {path!r} twice.")
+        layer[side] = tensor
     alphas = _alphas(metadata)
     unet, text_encoder = (
         {path: pair_from(f"{part}.{path}", layer, alphas[part]) for path, layer in layers.items()}
@@ -75,16 +80,16 @@ def _alphas(metadata: dict[str, str]) -> dict[str, float | None]:
     try:
         adapters = json.loads(metadata.get(ADAPTER_METADATA, "{}"))
         settings = {part: adapters.get(f"{part}.lora_alpha") for part in ("unet", "text_encoder")}
-        patterns = [adapters.get(f"{part}.alpha_pattern") for part in settings]
+        others = [adapters.get(f"{part}.{name}") for part in settings for name in _OTHER_SCALES]
     except (ValueError, AttributeError, RecursionError) as error:
         raise FormatError(
             f"The file's metadata is damaged: {ADAPTER_METADATA} is no JSON object."
         ) from error
     numbers = [alpha for alpha in settings.values() if alpha is not None]
     is_sound = all(type(alpha) in (int, float) and 0 < alpha < 1e6 for alpha in numbers)
-    if not is_sound or any(patterns):
+    if not is_sound or any(others):
         raise FormatError(
             "The file's alphas cannot be used: one positive number for each of unet and"
-            " text_encoder is read."
+            f" text_encoder is read, and no {', '.join(_OTHER_SCALES)}."
         )
     return settings

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from training.formats.errors import FormatError
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)  # what is read and written
 LENGTH_BYTES = 8  # the header's length, little-endian, stands before it
 MIB = 1 << 20
 # Rank 128 in float32 on SD 2.1 takes 0.2 GiB; a header names each tensor once.
@@ -93,7 +95,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise
         raise FormatError(f"This is no safetensors file, or not a whole one. {_ADVICE}") from error
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if tensor.dtype in FLOATS and not tensor.isfinite().all():
             raise FormatError(
                 f"The file's tensor {name[:120]!r} holds NaN or infinity: the training that made it"
                 " went astray. Train again, with lower learning rates."
@@ -104,7 +106,9 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _check_head(path: Path) -> None:
     with path.open("rb") as file:
         head, num_bytes = file.read(LENGTH_BYTES), file.seek(0, 2)
-    if head.startswith((_ZIP_MARK, _PICKLE_MARK)) and len(head) > 1 and _is_pickle(head):
+    header_bytes = int.from_bytes(head, "little") if len(head) == LENGTH_BYTES else 0
+    # The length of a genuine header may begin with the same bytes; but no pickle gives a small one.
+    if header_bytes > MAX_HEADER_BYTES and _is_pickle(head):
         raise FormatError(
             "This is a pickled PyTorch file (.pt, .bin, .ckpt), which can run code when it is"
             " opened; it is never opened here. Save it as .safetensors in the program it is from."
@@ -114,10 +118,10 @@ def _check_head(path: Path) -> None:
             f"The file is {math.ceil(num_bytes / MIB):,} MiB large; at most"
             f" {MAX_FILE_BYTES // MIB:,} MiB are read: a LoRA takes 3 to 200."
         )
-    if len(head) == LENGTH_BYTES and int.from_bytes(head, "little") > MAX_HEADER_BYTES:
+    if header_bytes > MAX_HEADER_BYTES:
         raise FormatError(f"This is no safetensors file, or not a whole one. {_ADVICE}")
 
 
 def _is_pickle(head: bytes) -> bool:
-    """A zip, or a pickle of protocol 2 to 5. A safetensors header of 128 bytes begins alike."""
-    return head.startswith(_ZIP_MARK) or head[1] in (2, 3, 4, 5)
+    """A zip, as torch.save writes, or a pickle of protocol 2 to 5."""
+    return head.startswith(_ZIP_MARK) or (head.startswith(_PICKLE_MARK) and head[1] in (2, 3, 4, 5))

@@ -2,8 +2,8 @@
 
 Each layer has `lora_down.weight`, `lora_up.weight` and a scalar `alpha`, here always the rank: with
 others that differ between layers diffusers 0.42 gives wrong pictures without a word. The learned
-words travel as a bundled embedding, which AUTOMATIC1111 (1.6 and later) and Forge register;
-diffusers refuses a file that holds one.
+words travel as a bundled embedding, which AUTOMATIC1111 (1.6 and later) registers; others pass over
+it, and diffusers refuses a file that holds one.
 """
 
 import json
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.formats.assemble import assemble, embedding_rows, pair_from
 from training.formats.errors import FormatError
-from training.formats.layers import TEXT_ENCODER_LAYERS, UNET_LAYERS, sort_paths
+from training.formats.layers import TEXT_ENCODER_LAYERS, UNET_LAYERS, sort_paths, text_width
 from training.formats.metadata import common_metadata, read_embeddings, read_origin
 from training.trained_lora import LoraPair, TrainedLora
 
@@ -81,8 +81,10 @@ def from_tensors(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> Tra
     text_encoder: dict[str, LoraPair] = {}
     for layer, matrices in layers.items():
         alpha = _alpha(layer, matrices.pop(_ALPHA, None))
-        pairs = text_encoder if layer.startswith(_TEXT_ENCODERS) else unet
-        pairs[_path(layer)] = pair_from(layer, matrices, alpha)
+        pairs, path = text_encoder if layer.startswith(_TEXT_ENCODERS) else unet, _path(layer)
+        if path in pairs:
+            raise FormatError(f"The file holds the layer {path!r} twice.")
+        pairs[path] = pair_from(layer, matrices, alpha)
     embeddings = read_embeddings(metadata)
     return assemble(
         unet,
@@ -116,8 +118,8 @@ def training_metadata(lora: TrainedLora) -> dict[str, str]:
     origin, word = lora.origin, bundle_name(lora)
     size = origin.resolution
     known = {
-        "ss_base_model_version": {768: "sd_v1", 1024: "sd_v2"}.get(_width(lora)),
-        "ss_v2": _width(lora) == 1024,
+        "ss_base_model_version": {768: "sd_v1", 1024: "sd_v2"}.get(text_width(lora)),
+        "ss_v2": text_width(lora) == 1024,
         "ss_network_module": "networks.lora",
         "ss_network_dim": lora.rank,
         "ss_network_alpha": float(lora.rank),
@@ -139,7 +141,7 @@ def training_metadata(lora: TrainedLora) -> dict[str, str]:
 
 def model_spec(lora: TrainedLora) -> dict[str, str]:
     """https://github.com/Stability-AI/ModelSpec, version 1.0.1; only what is known."""
-    origin, width, word = lora.origin, _width(lora), bundle_name(lora)
+    origin, width, word = lora.origin, text_width(lora), bundle_name(lora)
     second = "768-v" if origin.prediction_type == "v_prediction" else "512"
     families = {768: "stable-diffusion-v1/lora", 1024: f"stable-diffusion-v2-{second}/lora"}
     kind = f" of a {origin.task}" if origin.task else ""
@@ -159,12 +161,6 @@ def model_spec(lora: TrainedLora) -> dict[str, str]:
         else None,
     }
     return {f"modelspec.{name}": value for name, value in known.items() if value is not None}
-
-
-def _width(lora: TrainedLora) -> int:
-    """Of the text encoder, as the UNet's cross-attention meets it: 768 in SD 1.x, 1024 in 2.x."""
-    keys = (pair for path, pair in lora.unet.items() if path.endswith("attn2.to_k"))
-    return next((pair.down.shape[1] for pair in keys), 0)
 
 
 def _path(layer: str) -> str:
@@ -187,12 +183,17 @@ def _alpha(layer: str, tensor: Tensor | None) -> float | None:
         return None
     value = float(tensor) if tensor.numel() == 1 else math.nan
     if not 0 < value < math.inf:
-        raise FormatError(f"{layer[:120]} has an alpha that is no positive number.")
+        raise FormatError(f"{layer[:120]!r} has an alpha that is no positive number.")
     return value
 
 
 def _unbundle(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """`NAME.string_to_param.*` of (rows, width) -> NAME, NAME_1, ...: as diffusers numbers them."""
+    """`NAME.string_to_param.*` of (rows, width) -> `<NAME-1>`, `<NAME-2>`, ...; of one row, NAME.
+
+    Words that contain each other, as NAME and NAME_1 do, would be mixed up in a prompt.
+    """
     word = name.partition(".")[0]
     rows = embedding_rows(word, tensor)
-    return {word if index == 0 else f"{word}_{index}": row for index, row in enumerate(rows)}
+    if len(rows) == 1:
+        return {word: rows[0]}
+    return {f"<{word}-{number}>": row for number, row in enumerate(rows, 1)}

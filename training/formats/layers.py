@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 
 from training.formats.errors import FormatError
+from training.trained_lora import TrainedLora
 
 UNET_LAYERS = (
     "attn1.to_q",
@@ -45,6 +46,16 @@ STABLE_DIFFUSION_UNET = (
     ),
     *(f"mid_block.attentions.0.transformer_blocks.0.{layer}" for layer in UNET_LAYERS),
 )
+
+
+# Of the text encoder: 1.x, 2.x.
+STABLE_DIFFUSION_WIDTHS = (768, 1024)
+
+
+def text_width(lora: TrainedLora) -> int:
+    """Of the text encoder, as the UNet's cross-attention meets it; 0 if that is not trained."""
+    keys = (pair for path, pair in lora.unet.items() if path.endswith("attn2.to_k"))
+    return next((pair.down.shape[1] for pair in keys), 0)
 
 
 def text_encoder_paths(num_layers: int) -> tuple[str, ...]:

@@ -18,10 +18,12 @@ from training.formats.assemble import assemble, embedding_rows, pair_from
 from training.formats.errors import FormatError
 from training.formats.layers import (
     STABLE_DIFFUSION_UNET,
+    STABLE_DIFFUSION_WIDTHS,
     TEXT_ENCODER_LAYERS,
     UNET_LAYERS,
     sort_paths,
     text_encoder_paths,
+    text_width,
 )
 from training.formats.metadata import HASH, common_metadata, read_embeddings, read_origin
 from training.trained_lora import LoraPair, TrainedLora
@@ -45,6 +47,7 @@ def is_this(tensors: Mapping[str, Tensor]) -> bool:
 
 def to_tensors(lora: TrainedLora, dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str, str]]:
     """-> (tensors, metadata): LoRA matrices in `dtype`, embeddings in float32."""
+    _require_whole_models(lora)
     tensors: dict[str, Tensor] = {}
     metadata = common_metadata(lora) | {
         "unet": json.dumps(UNET_CLASSES),
@@ -62,6 +65,23 @@ def to_tensors(lora: TrainedLora, dtype: torch.dtype) -> tuple[dict[str, Tensor]
         tensors[token] = row.float()
         metadata[token] = EMBEDDING_MARK
     return tensors, metadata
+
+
+def _require_whole_models(lora: TrainedLora) -> None:
+    """A number means the layer only if all layers before it are there too. Raises: FormatError."""
+    text_paths = text_encoder_paths(len(lora.text_encoder) // len(TEXT_ENCODER_LAYERS))
+    blocks = {path.split(".transformer_blocks.")[0] for path in lora.unet}
+    num_whole = len(blocks) * len(UNET_LAYERS)
+    if text_width(lora) in STABLE_DIFFUSION_WIDTHS:  # a smaller UNet can have fewer blocks
+        num_whole = len(STABLE_DIFFUSION_UNET)
+    is_unet_whole = len(lora.unet) in (0, num_whole)
+    if is_unet_whole and lora.text_encoder.keys() == set(text_paths):
+        return
+    raise FormatError(
+        f"This LoRA trains {len(lora.unet)} layers of the UNet and {len(lora.text_encoder)} of the"
+        " text encoder. The format lora_diffusion numbers its layers and cannot leave any out: use"
+        " kohya or diffusers."
+    )
 
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> TrainedLora:
@@ -153,5 +173,8 @@ def _embeddings(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> dict
     for name in names:
         if name not in tensors:
             raise FormatError(f"The file is not complete: the word {name[:40]!r} has no vector.")
-        (embeddings[name],) = embedding_rows(name, tensors[name])
+        rows = embedding_rows(name, tensors[name])
+        if tensors[name].ndim != 1:
+            raise FormatError(f"The word {name[:40]!r} has {len(rows)} vectors; one is expected.")
+        embeddings[name] = rows[0]
     return embeddings

@@ -6,7 +6,6 @@ conversion; and so does the origin.
 
 import base64
 import json
-import math
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -98,8 +97,11 @@ def _unpack(token: str, packed: object) -> Tensor:
                 data = base64.b64decode(text, validate=True)
             except ValueError as error:
                 raise damaged from error
-            if len(data) != 4 * math.prod([width]):
+            if len(data) != 4 * width:
                 raise damaged
-            return torch.frombuffer(bytearray(data), dtype=torch.float32).clone()
+            row = torch.frombuffer(bytearray(data), dtype=torch.float32).clone()
+            if not row.isfinite().all():
+                raise damaged
+            return row
         case _:
             raise damaged

@@ -39,14 +39,15 @@ def load(pipeline: StableDiffusionPipeline, path: Path | str, scale: float = 1.0
     """
     lora = read_lora(Path(path)).lora
     _check_shapes(pipeline, lora)
-    unload(pipeline)
+    ours = _loaded_words.get(pipeline, ())
     known = pipeline.tokenizer.get_vocab()
     for token in lora.embeddings:
-        if token in known:
+        if token in known and token not in ours:
             raise FormatError(
                 f"The pipeline already knows a word {token!r}, which is not from here. Take it off"
                 " with pipeline.unload_textual_inversion() first."
             )
+    unload(pipeline)
     try:
         pipeline.load_lora_weights(_peft_names(lora, scale), adapter_name=ADAPTER)
         _loaded_words[pipeline] = tuple(lora.embeddings)

@@ -50,10 +50,13 @@ def write_lora(
     """
     module = FORMATS[output_format]
     tensors, metadata = module.to_tensors(lora, PRECISIONS[save_precision])
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+    if not all(
+        tensor.isfinite().all() for tensor in (*tensors.values(), *lora.embeddings.values())
+    ):
         raise FormatError(
-            "The trained LoRA holds numbers too large for its file: the training went astray. Lower"
-            " the learning rates (to a tenth, say) and try again."
+            f"The LoRA holds numbers too large for {save_precision}. If it was trained just now,"
+            " the training went astray: lower the learning rates (to a tenth, say) and try again."
+            " If it is being converted, write it in bf16 or fp32."
         )
     if not bundle:
         tensors = {n: tensor for n, tensor in tensors.items() if not kohya.is_bundled(n)}
@@ -71,7 +74,8 @@ def read_lora(path: Path) -> StoredLora:
     for name, module in FORMATS.items():
         if module.is_this(tensors):
             lora = module.from_tensors(tensors, metadata)
-            return StoredLora(lora=lora, output_format=name, save_precision=_precision(tensors))
+            precision = _precision(tensors, lora)
+            return StoredLora(lora=lora, output_format=name, save_precision=precision)
     found = ", ".join(repr(name[:60]) for name in sorted(tensors)[:3]) or "none at all"
     raise FormatError(
         f"This is no LoRA in one of the formats {', '.join(FORMATS)}; its tensors begin with"
@@ -79,8 +83,11 @@ def read_lora(path: Path) -> StoredLora:
     )
 
 
-def _precision(tensors: dict[str, torch.Tensor]) -> str:
-    """The one that all matrices have; else the finest."""
+def _precision(tensors: dict[str, torch.Tensor], lora: TrainedLora) -> str:
+    """The one that all matrices have; the finest if they differ, or an alpha changed them."""
     stored = {t.dtype for n, t in tensors.items() if t.ndim == 2 and not kohya.is_bundled(n)}
     names = {dtype: name for name, dtype in PRECISIONS.items()}
-    return names[stored.pop()] if len(stored) == 1 else "fp32"
+    dtype = stored.pop() if len(stored) == 1 else torch.float32
+    pairs = (*lora.unet.values(), *lora.text_encoder.values())
+    is_exact = all(torch.equal(pair.up.to(dtype).float(), pair.up) for pair in pairs)
+    return names[dtype] if is_exact else "fp32"
