@@ -15,7 +15,7 @@ from training.batches import (
     picture_order,
     to_pixel_values,
 )
-from training.placeholders import tokenize
+from training.placeholders import new_words, tokenize
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -50,7 +50,7 @@ def test_latents_are_those_of_the_vae_whatever_the_batch(base: BaseModel) -> Non
 
 def draw_many(base: BaseModel, examples: list[Example], mirror: bool, num: int = 200):
     pictures = encode_pictures(
-        base, examples, lambda prompts: tokenize(base.tokenizer, prompts), mirror=mirror
+        base, examples, lambda prompts, _: tokenize(base.tokenizer, prompts), mirror=mirror
     )
     chosen = picture_order(len(examples), num, generator())
     return pictures, chosen, draw_batch(pictures, chosen, generator(1))
@@ -106,6 +106,29 @@ def test_the_mirror_image_has_the_mirrored_mask(base: BaseModel) -> None:
     torch.testing.assert_close(mirrored, plain.flip(-1))
     means, _ = encode_images(base, [ImageOps.mirror(example.image)])
     torch.testing.assert_close(pictures.latent_means[0, 1], means[0], rtol=1e-4, atol=1e-5)
+
+
+def test_whose_prompts_are_too_long_is_told_by_the_pictures_numbers(
+    base: BaseModel, caplog
+) -> None:
+    """Two share a prompt, so that prompts and pictures are not numbered alike."""
+    long = "a " + 90 * "very " + "long telltale of {}"
+    prompts = [("{} at sea",), ("{} at sea",), ("{} ashore", long), (f"{{}}, {long[:-3]}",)]
+    examples = [
+        Example(image=noise_image(seed), mask=None, prompts=ours)
+        for seed, ours in enumerate(prompts)
+    ]
+    with new_words(base, ("<s1>",), generator()) as words:
+        encode_pictures(base, examples, words.tokenize, mirror=False)
+
+    told, put_in_front = [record.getMessage() for record in caplog.records]
+    assert told.startswith(
+        "prompts: 2 of 4 different ones, of the used pictures (counted without the skipped ones)"
+        " 3, 4: more than the 75 tokens"
+    )
+    assert "stood there in 1, of the used pictures" in put_in_front
+    assert put_in_front.endswith(" 3: it is put in front")
+    assert "telltale" not in caplog.text
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 1.0])

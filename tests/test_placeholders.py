@@ -53,7 +53,7 @@ def test_norms_are_pulled_toward_the_target_and_directions_kept() -> None:
 
 def test_each_new_word_is_one_token_wherever_it_stands(base: BaseModel) -> None:
     with new_words(base, TOKENS, generator()) as words:
-        ids = words.tokenize(("a photo of {}", "{}, an icon", "the {} style"))
+        ids = words.tokenize(("a photo of {}", "{}, an icon", "the {} style"), ((1,), (2,), (3,)))
 
     first = base.text_encoder.get_input_embeddings().num_embeddings
     assert ids.shape == (3, 77)
@@ -95,12 +95,13 @@ LONG = "a very " * 50 + "long photo"  # 102 words
 
 def test_a_prompt_that_is_too_long_loses_its_end_and_this_is_said(base: BaseModel, caplog) -> None:
     with new_words(base, TOKENS, generator()) as words:
-        ids = words.tokenize(("a photo of {}", f"{{}}, {LONG}"))
+        ids = words.tokenize(("a photo of {}", f"{{}}, {LONG}"), ((1, 2), (3, 7)))
         whole = words.tokenizer(f"<s1><s2>, {LONG}", verbose=False).input_ids
 
     assert ids[1, :76].tolist() == whole[:76]
     assert ids[1, 76] == whole[-1]
-    assert "of 2 different ones number 2: more than the 75 tokens" in caplog.text
+    assert "prompts: 1 of 2 different ones, of the used pictures" in caplog.text
+    assert "3, 7: more than the 75 tokens" in caplog.text
     assert "put in front" not in caplog.text
     assert "very" not in caplog.text
 
@@ -111,16 +112,17 @@ def test_a_placeholder_that_would_be_cut_off_is_put_in_front(
 ) -> None:
     before = " ".join(LONG.split()[:num_words])
     with new_words(base, TOKENS, generator()) as words:
-        ids = words.tokenize((f"{before} {{}} at sea", "a photo of {}"))
+        ids = words.tokenize((f"{before} {{}} at sea", "a photo of {}"), ((2,), (1,)))
         expected = tokenize(words.tokenizer, (f"<s1><s2> {before} at sea",))
 
     assert torch.equal(ids[:1], expected)
-    assert "{} stood there in number 1: it is put in front" in caplog.text
+    assert "{} stood there in 1, of the used pictures" in caplog.text
+    assert "2: it is put in front" in caplog.text
 
 
 def test_a_prompt_that_just_fits_is_left_as_it_is(base: BaseModel, caplog) -> None:
     with new_words(base, TOKENS, generator()) as words:
-        words.tokenize((" ".join((*LONG.split()[:73], "{}")),))
+        words.tokenize((" ".join((*LONG.split()[:73], "{}")),), ((1,),))
 
     assert caplog.text == ""
 
@@ -129,7 +131,9 @@ def test_hundreds_of_prompts_that_are_too_long_do_not_flood_the_log(
     base: BaseModel, caplog
 ) -> None:
     with new_words(base, TOKENS, generator()) as words:
-        words.tokenize(tuple(f"{LONG} {number} {{}}" for number in range(300)))
+        prompts = tuple(f"{LONG} {number} {{}}" for number in range(300))
+        words.tokenize(prompts, tuple((number + 1,) for number in range(300)))
 
-    assert "of 300 different ones number 1, 2," in caplog.text
+    assert "300 of 300 different ones, of the used pictures (" in caplog.text
+    assert "ones) 1, 2, 3," in caplog.text
     assert len(caplog.text) < 1_000

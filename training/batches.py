@@ -56,13 +56,19 @@ class Batch:
 def encode_pictures(
     base: BaseModel,
     examples: Sequence[Example],
-    tokenize: Callable[[tuple[str, ...]], Tensor],
+    tokenize: Callable[[tuple[str, ...], tuple[tuple[int, ...], ...]], Tensor],
     *,
     mirror: bool,
 ) -> TrainingPictures:
-    """`mirror` adds each picture's mirror image as a second variant of it."""
-    prompts = tuple(dict.fromkeys(prompt for e in examples for prompt in e.prompts))
-    input_ids = tokenize(prompts)  # first: a prompt that is too long is told before the work
+    """`mirror` adds each picture's mirror image as a second variant of it.
+
+    `tokenize` gets the different prompts, and of each the numbers, from 1, of its examples.
+    """
+    users = _users_of_prompts(examples)
+    prompts = tuple(users)
+    input_ids = tokenize(
+        prompts, tuple(users.values())
+    )  # first: a prompt that is too long is told before the work
     images = [image for e in examples for image in _variants(e.image, mirror=mirror) if image]
     means, stds = encode_images(base, images)
     height, width = means.shape[-2:]
@@ -149,6 +155,15 @@ def _variants(image: Image.Image | None, *, mirror: bool) -> list[Image.Image | 
     if not mirror:
         return [image]
     return [image, ImageOps.mirror(image) if image else None]
+
+
+def _users_of_prompts(examples: Sequence[Example]) -> dict[str, tuple[int, ...]]:
+    """Each prompt once, in the order met -> the examples that have it, from 1."""
+    users: dict[str, list[int]] = {}
+    for number, example in enumerate(examples, 1):
+        for prompt in dict.fromkeys(example.prompts):
+            users.setdefault(prompt, []).append(number)
+    return {prompt: tuple(numbers) for prompt, numbers in users.items()}
 
 
 def _prompt_choices(examples: Sequence[Example], prompts: tuple[str, ...]) -> tuple[Tensor, Tensor]:

@@ -60,11 +60,14 @@ class Placeholders:
         """The words as they stand in a prompt: `<s1><s2>`, as the prior service wrote them."""
         return "".join(self.tokens)
 
-    def tokenize(self, prompts: tuple[str, ...]) -> Tensor:
+    def tokenize(self, prompts: tuple[str, ...], pictures: tuple[tuple[int, ...], ...]) -> Tensor:
         """Prompts with `{}` for the placeholders -> (len(prompts), 77) ids, on the CPU.
 
         What is longer than the text encoder reads loses its end; if the placeholders stood there,
-        they are put in front. Both is logged, by the prompts' numbers.
+        they are put in front. Both is logged, by the numbers of the prompts' pictures.
+
+        Args:
+            pictures: of each prompt the numbers, from 1, of the pictures that it is for.
         """
         texts = [prompt.replace("{}", self.text) for prompt in prompts]
         ids = tokenize(self.tokenizer, tuple(texts))
@@ -73,31 +76,38 @@ class Placeholders:
         for index in lost:
             rest = " ".join(prompts[index].replace("{}", "").split())
             ids[index] = tokenize(self.tokenizer, (f"{self.text} {rest}",))[0]
-        self._tell_shortened(texts, lost)
+        self._tell_shortened(texts, lost, pictures)
         return ids
 
-    def _tell_shortened(self, texts: list[str], lost: list[int]) -> None:
+    def _tell_shortened(
+        self, texts: list[str], lost: list[int], pictures: tuple[tuple[int, ...], ...]
+    ) -> None:
         limit = self.tokenizer.model_max_length
         lengths = [len(ids) for ids in self.tokenizer(texts, verbose=False).input_ids]
         too_long = [index for index, length in enumerate(lengths) if length > limit]
         if too_long:
             logger.warning(
-                "prompts: of %d different ones number %s: more than the %d tokens that the text"
+                "prompts: %d of %d different ones, %s: more than the %d tokens that the text"
                 " encoder reads, so the end is left out",
+                len(too_long),
                 len(texts),
-                _numbers(too_long),
+                _whose(too_long, pictures),
                 limit - 2,
             )
         if lost:
             logger.warning(
-                "prompts: {} stood there in number %s: it is put in front", _numbers(lost)
+                "prompts: {} stood there in %d, %s: it is put in front",
+                len(lost),
+                _whose(lost, pictures),
             )
 
 
-def _numbers(indices: list[int]) -> str:
-    """From 1; only the first few."""
-    named = ", ".join(str(index + 1) for index in indices[:_MAX_NUMBERS])
-    return f"{named}, ..." if len(indices) > _MAX_NUMBERS else named
+def _whose(prompts: list[int], pictures: tuple[tuple[int, ...], ...]) -> str:
+    """Only the first few. Training has not met the pictures that were skipped."""
+    numbers = sorted({number for index in prompts for number in pictures[index]})
+    named = ", ".join(map(str, numbers[:_MAX_NUMBERS]))
+    dots = ", ..." if len(numbers) > _MAX_NUMBERS else ""
+    return f"of the used pictures (counted without the skipped ones) {named}{dots}"
 
 
 def tokenize(tokenizer: CLIPTokenizer, prompts: tuple[str, ...]) -> Tensor:
