@@ -254,11 +254,11 @@ def test_custom_prompts_stay_with_their_pictures_beside_captions(tmp_path):
 
 
 def test_names_are_captions_only_without_custom_prompts(tmp_path):
-    files = (("a dog in the rain.jpg", photo(1)), ("a dog on the grass.jpg", photo(2)))
+    files = (("a dog in the rain.jpg", photo(1)), ("a cat on the grass.jpg", photo(2)))
     prompts = ("{} one", "{} two")
     assert [example.prompts for example in prepare(tmp_path, *files).examples] == [
         ("{} a dog in the rain",),
-        ("{} a dog on the grass",),
+        ("{} a cat on the grass",),
     ]
     named = prepare(tmp_path, *files, custom_prompts=prompts)
     assert [example.prompts for example in named.examples] == [("{} one",), ("{} two",)]
