@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
         }
         if options.sweep:
             picture = options.out_images / f"bench-{machine.slug(model.name)}.png"
-            report["sweep"] = sweep(model.base, plan.inputs, picture)
+            report["sweep"] = sweep(model.base, plan.inputs, plan.num_updates, picture)
     sys.stdout.write("\n".join(table(report)) + "\n")
     device = machine.slug(machine.device_name(compute.device))
     path = options.out / f"bench-{machine.slug(model.name)}-{device}-{machine.today()}.json"

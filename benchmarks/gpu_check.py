@@ -58,8 +58,7 @@ def stages(folder: Path, *, on_cpu: bool) -> tuple[Stage, ...]:
     large: tuple[str, ...] = (*bench, "--model", "sd15-random", *TURNS)
     if on_cpu:
         tiny = (*bench, *photos, *SHORT_TURNS, "--no-memory")
-        narrow = ("--model", "sd15-narrow-random", "--resolution", "64")
-        large = (*bench, *photos, *SHORT_TURNS, *narrow)
+        large = (*bench, *photos, *SHORT_TURNS, "--model", "sd15-narrow-random")
     # What a newer library warns of is not what is asked here, so warnings are no errors.
     pytest = ("-m", "pytest", "-q", "-o", "filterwarnings=default", "-p", "no:cacheprovider")
     return (

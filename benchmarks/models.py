@@ -31,6 +31,7 @@ NARROW: dict[str, dict[str, Any]] = {
         "cross_attention_dim": 48,
         "attention_head_dim": 2,
         "norm_num_groups": 8,
+        "sample_size": 8,  # 64 pixels
     },
     "vae": {"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 8},
     "text_encoder": {

@@ -24,7 +24,6 @@ RANKS = (4, 8, 16, 32, 64, 128)
 BATCH_SIZES = (1, 2, 4, 8)
 SHARES_OF_NATIVE = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # resolutions, where the model can do them
 LARGEST_SIDE = 768
-NUM_UPDATES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +43,21 @@ class Point:
     peak_bytes: int
 
 
-def sweep(base: BaseModel, inputs: TrainingInputs, picture: Path) -> dict[str, list[Any]]:
-    """Measure, draw `picture`, and give what the JSON says; the middle of each is `inputs`."""
+def sweep(
+    base: BaseModel, inputs: TrainingInputs, num_updates: int, picture: Path
+) -> dict[str, list[Any]]:
+    """Take `num_updates` at every point, draw `picture`, and give what the JSON says."""
     points: dict[str, list[Point]] = {
         "pictures": [_encoding(base, inputs, n) for n in NUM_PICTURES]
     }
     points["resolution"] = [
-        _update(base, replace(inputs, resolution=side), 1, side) for side in resolutions(base)
+        _update(base, replace(inputs, resolution=side), 1, num_updates, side)
+        for side in resolutions(base)
     ]
     points["lora_rank"] = [
-        _update(base, replace(inputs, lora_rank=rank), 1, rank) for rank in RANKS
+        _update(base, replace(inputs, lora_rank=rank), 1, num_updates, rank) for rank in RANKS
     ]
-    points["batch_size"] = [_update(base, inputs, size, size) for size in BATCH_SIZES]
+    points["batch_size"] = [_update(base, inputs, size, num_updates, size) for size in BATCH_SIZES]
     draw(points, picture)
     return {name: [vars(point) for point in found] for name, found in points.items()}
 
@@ -84,7 +86,9 @@ def _encoding(base: BaseModel, inputs: TrainingInputs, num_pictures: int) -> Poi
     )
 
 
-def _update(base: BaseModel, inputs: TrainingInputs, batch_size: int, value: int) -> Point:
+def _update(
+    base: BaseModel, inputs: TrainingInputs, batch_size: int, num_updates: int, value: int
+) -> Point:
     say(f"sweep: {inputs.resolution} pixels, rank {inputs.lora_rank}, {batch_size} an update ...")
     settings = translate(inputs)
     settings = replace(settings, tuning=replace(settings.tuning, batch_size=batch_size))
@@ -92,7 +96,7 @@ def _update(base: BaseModel, inputs: TrainingInputs, batch_size: int, value: int
     lesson = Lesson(phase="tuning", base=base, pictures=pictures, settings=settings)
     variant = ours(base)
     with variant.open(lesson) as take_updates:
-        block = take_block(lesson, variant, [variant], take_updates, NUM_UPDATES)
+        block = take_block(lesson, variant, [variant], take_updates, num_updates)
     found = summarize([block], batch_size)
     flops = count_flops(base, "tuning", inputs.resolution, batch_size, inputs.lora_rank)
     return Point(

@@ -110,7 +110,7 @@ def test_only_resolutions_that_the_model_can_do_are_swept(on_cpu: BaseModel) -> 
 @pytest.mark.slow
 def test_what_grows_is_measured_and_drawn(on_cpu: BaseModel, tmp_path: Path) -> None:
     inputs = TrainingInputs(task="object", resolution=64)
-    found = sweep(on_cpu, inputs, tmp_path / "bench.png")
+    found = sweep(on_cpu, inputs, 1, tmp_path / "bench.png")
 
     assert [point["value"] for point in found["pictures"]] == [1, 5, 20, 50, 100, 200]
     assert found["resolution"][-1]["work"] > 3 * found["resolution"][0]["work"]
@@ -169,7 +169,7 @@ def test_without_a_gpu_the_check_says_so_and_all_is_well(
 def test_the_check_goes_through_on_a_cpu(tmp_path: Path) -> None:
     told = run_module("benchmarks.gpu_check", "--on-cpu", "--out", str(tmp_path))
 
-    assert told.returncode in (0, 5), told.stderr[-2000:]
+    assert told.returncode == 0, told.stderr[-2000:]
     assert "SD 1.5     fits" in told.stdout
     (path,) = tmp_path.iterdir()
     report = json.loads(path.read_text(encoding="utf-8"))
