@@ -70,13 +70,13 @@ def _prompts_of_all(
     _tell_custom_prompts(custom_prompts)
     prompts = tuple(with_slot(clean_text(prompt)) for prompt in custom_prompts)
     if len(prompts) == len(positions):
-        logger.info("custom_prompts: one for each of the %d photos", len(positions))
+        logger.info("custom_prompts: one for each of the %d pictures sent", len(positions))
         return {
             position: PhotoPrompts(prompts=(prompt,), source="its prompt")
             for position, prompt in zip(positions, prompts, strict=True)
         }
     logger.info(
-        "custom_prompts: %d for %d photos, so every photo draws from all of them",
+        "custom_prompts: %d for the %d pictures sent, so every picture draws from all of them",
         len(prompts),
         len(positions),
     )
@@ -106,7 +106,7 @@ def _tell_captions(captions: Mapping[int, Caption], num_photos: int, has_others:
         return
     sources = Counter(caption.source for caption in captions.values())
     logger.info(
-        "captions: %d of %d photos brought one (%s)%s",
+        "captions: %d of the %d pictures sent brought one (%s)%s",
         len(captions),
         num_photos,
         ", ".join(f"{source} {number}" for source, number in sources.items()),
@@ -115,7 +115,7 @@ def _tell_captions(captions: Mapping[int, Caption], num_photos: int, has_others:
     without_slot = [n for n, caption in captions.items() if not has_slot(caption.text)]
     if without_slot:
         logger.warning(
-            "captions: no {}, [trigger] or TOK in that of picture %s: the subject is put in front",
+            "captions: no {}, [trigger] or TOK (picture no. %s): the subject is put in front",
             numbered(without_slot),
         )
 
@@ -127,7 +127,7 @@ def check_prompts(task: str, custom_prompts: tuple[str, ...]) -> None:
     if len(custom_prompts) > MAX_PROMPTS:
         raise PromptError(
             f"custom_prompts holds {len(custom_prompts):,} prompts; at most {MAX_PROMPTS:,} are"
-            " accepted. One for each photo is enough."
+            " accepted. One for each picture is enough."
         )
     for number, prompt in enumerate(custom_prompts, 1):
         fault = _fault(prompt)
@@ -164,7 +164,7 @@ def parse_list(text: str | None, name: str) -> tuple[str, ...]:
 
 def _fault(prompt: str) -> str:
     if not clean_text(prompt):
-        return "is empty. Describe the photo, with {} where its subject goes."
+        return "is empty. Describe the picture, with {} where its subject goes."
     if prompt.count(SLOT) > 1:
         return f"has {{}} {prompt.count(SLOT)} times. Write it once, where the subject is named."
     return ""

@@ -69,7 +69,7 @@ def log_reports(reports: Sequence[PhotoReport], warnings: Sequence[str] = ()) ->
     num_used = sum(report.used for report in reports)
     num_doubtful = sum(bool(report.warnings) for report in reports)
     doubtful = f", {num_doubtful} with a warning" if num_doubtful else ""
-    logger.info("photos: %d used, %d skipped%s", num_used, len(reports) - num_used, doubtful)
+    logger.info("pictures: %d used, %d skipped%s", num_used, len(reports) - num_used, doubtful)
 
 
 def nothing_usable(reports: Sequence[PhotoReport]) -> str:

@@ -238,8 +238,8 @@ def test_a_mixed_set_is_trained_with_captions_and_templates(tmp_path, caplog):
     ]
     sources = [report.caption_source for report in prepared.reports]
     assert sources == ["text file", "table", "", "templates"]
-    assert "2 of 4 photos brought one (text file 1, table 1)" in caplog.text
-    assert "in that of picture 1: the subject is put in front" in caplog.text
+    assert "2 of the 4 pictures sent brought one (text file 1, table 1)" in caplog.text
+    assert "(picture no. 1): the subject is put in front" in caplog.text
     assert "secret" not in caplog.text
 
 
@@ -254,11 +254,11 @@ def test_custom_prompts_stay_with_their_pictures_beside_captions(tmp_path):
 
 
 def test_names_are_captions_only_without_custom_prompts(tmp_path):
-    files = (("a dog in the rain.jpg", photo(1)), ("a cat on the grass.jpg", photo(2)))
+    files = (("a dog in the rain.jpg", photo(1)), ("a fox on the grass.jpg", photo(2)))
     prompts = ("{} one", "{} two")
     assert [example.prompts for example in prepare(tmp_path, *files).examples] == [
         ("{} a dog in the rain",),
-        ("{} a cat on the grass",),
+        ("{} a fox on the grass",),
     ]
     named = prepare(tmp_path, *files, custom_prompts=prompts)
     assert [example.prompts for example in named.examples] == [("{} one",), ("{} two",)]

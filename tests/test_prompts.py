@@ -122,8 +122,8 @@ def test_a_caption_is_its_photos_only_prompt_and_the_others_draw_from_the_templa
     assert found[2].prompts == TEMPLATES["object"]
     assert found[4].prompts == ("{} a dog in the rain",)
     assert found[5].prompts == ("{} a dog on the grass",)
-    assert "3 of 4 photos brought one (text file 1, table 1, file name 1)" in caplog.text
-    assert "in that of picture 4-5: the subject is put in front" in caplog.text
+    assert "3 of the 4 pictures sent brought one (text file 1, table 1, file name 1)" in caplog.text
+    assert "(picture no. 4-5): the subject is put in front" in caplog.text
     assert "dog" not in caplog.text
 
 
@@ -136,7 +136,7 @@ def test_captions_written_for_a_photo_go_before_custom_prompts_and_file_names_af
         4: ("{} a dog in the rain",),
         5: ("{} four",),
     }
-    assert "2 of 4 photos brought one" in caplog.text
+    assert "2 of the 4 pictures sent brought one" in caplog.text
     assert "custom_prompts are for the others" in caplog.text
 
 

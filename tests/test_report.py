@@ -93,13 +93,13 @@ def test_the_columns_stand_under_their_titles(caplog):
 
 def test_the_last_line_counts(caplog):
     reports = [used(1), used(2, warnings=("blurry",)), skipped(3, "a text")]
-    assert lines_of(caplog, reports)[-1] == "photos: 2 used, 1 skipped, 1 with a warning"
-    assert lines_of(caplog, [used(1)])[-1] == "photos: 1 used, 0 skipped"
+    assert lines_of(caplog, reports)[-1] == "pictures: 2 used, 1 skipped, 1 with a warning"
+    assert lines_of(caplog, [used(1)])[-1] == "pictures: 1 used, 0 skipped"
 
 
 def test_what_is_said_of_the_set_comes_after_the_table_as_warnings(caplog):
-    lines = lines_of(caplog, [used(1)], "a set of 1 is small", "another thing")
-    assert lines[2:4] == ["a set of 1 is small", "another thing"]
+    lines = lines_of(caplog, [used(1)], "one picture in all", "another thing")
+    assert lines[2:4] == ["one picture in all", "another thing"]
     assert [record.levelno for record in caplog.records[2:4]] == [logging.WARNING] * 2
 
 

@@ -70,7 +70,7 @@ def cancel_when(server: CogServer, marker: str, name: str, **inputs: object) -> 
     ("stage", "marker"),
     [
         ("unpack", "schedule constant"),  # the last line before the pictures
-        ("encode", "photos: "),
+        ("encode", "pictures: "),
         ("inversion", "inversion"),
         ("tuning", "tuning"),
         ("export", "tuning        8/8"),
