@@ -1,7 +1,10 @@
 """Which square of a photo is trained on: geometry only, no pixels."""
 
+import numpy as np
+
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the upright photo
 
+_ENOUGH_OF_MASS = 0.98  # of the most that a square can show: the rest is a soft edge
 _TALL_CROP_CENTRE = 0.4  # of what is cut off a tall photo: heads are nearer to the top
 
 # In heights of the face, which reaches from the middle of the forehead to the chin.
@@ -21,6 +24,34 @@ def crop_square(size: tuple[int, int]) -> Box:
     left = (width - side) // 2
     top = int((height - side) * _TALL_CROP_CENTRE)
     return (left, top, left + side, top + side)
+
+
+def crop_about_mass(size: tuple[int, int], mass: np.ndarray) -> Box:
+    """The largest square that shows what is marked: as `crop_square` if that does, else about it.
+
+    Args:
+        mass: (n,), how much is marked in each of n equal slices of the longer side, from its start.
+    """
+    default = crop_square(size)
+    side, longer = min(size), max(size)
+    total = np.concatenate([[0.0], np.cumsum(mass, dtype=float)])
+    slices = np.linspace(0, longer, len(total))
+
+    def shown(start: np.ndarray | float) -> np.ndarray:
+        return np.interp(np.add(start, side), slices, total) - np.interp(start, slices, total)
+
+    starts = np.arange(longer - side + 1)
+    shown_from = shown(starts)
+    enough = _ENOUGH_OF_MASS * shown_from.max()
+    is_wide = size[0] > size[1]
+    if shown(default[0] if is_wide else default[1]) >= enough:
+        return default
+    centres = (slices[:-1] + slices[1:]) / 2
+    centred = round(float((centres * mass).sum() / total[-1] - side / 2))
+    centred = min(max(centred, 0), longer - side)
+    # Of things far apart the middle may show none.
+    start = centred if shown_from[centred] >= enough else int(shown_from.argmax())
+    return (start, 0, start + side, side) if is_wide else (0, start, side, start + side)
 
 
 def crop_around_face(size: tuple[int, int], face: Box, resolution: int, position: int) -> Box:

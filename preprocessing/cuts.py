@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from preprocessing.crops import Box, crop_square
+from preprocessing.crops import Box, crop_about_mass, crop_square
 from preprocessing.errors import PhotoError
 from preprocessing.faces.person import Choice, choose_person
-from preprocessing.masks import PictureNotMaskError, crop_mask, mask_from_file
+from preprocessing.masks import PictureNotMaskError, crop_mask, mask_from_file, mass_along
 from preprocessing.photos import Photo, resize
 
 
@@ -80,8 +80,12 @@ def read_mask(photo: Photo, beside: bytes, read: Callable[[bytes], Photo]) -> Ow
 
 
 def cut_square(photo: Photo, mask: Image.Image | None, resolution: int) -> Cut:
-    """The largest square, as `crop_square` places it."""
-    crop = crop_square(photo.size)
+    """The largest square: as `crop_square` places it, or where the mask marks something."""
+    crop = (
+        crop_about_mass(photo.size, mass_along(mask, photo.size))
+        if mask
+        else crop_square(photo.size)
+    )
     return Cut(
         crop=crop,
         image=resize(photo, crop, resolution),

@@ -16,6 +16,7 @@ from preprocessing.photos import Photo
 # error, so 0.12 of its square; kept above 0 because nothing else would hold the rest of the picture
 # together, and because a mask that is nearly black would turn a few pixels into the whole lesson.
 BACKGROUND_WEIGHT = 0.12
+_LEAST_MARK = round(255 * BACKGROUND_WEIGHT) + 8  # of 255: up to here it is a soft edge's last bit
 
 # The ellipse that holds a head with its hair, in heights of the face, which reaches from the middle
 # of the forehead to the chin; from its edge on the mask fades until so many times as far out.
@@ -101,6 +102,19 @@ def _tones(image: Image.Image) -> tuple[float, float]:
     pixels = np.asarray(image.resize(_JUDGED_SIZE, Image.Resampling.NEAREST)).reshape(-1, 3)
     _, counts = np.unique(pixels // 16, axis=0, return_counts=True)
     return float(np.ptp(pixels, axis=1).mean()), float(np.sort(counts)[-2:].sum() / len(pixels))
+
+
+def mass_along(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """Mode L -> (n,): how much is marked in each of its columns; in a tall photo, of its rows.
+
+    `size`: width and height of the upright photo.
+    """
+    return np.asarray(mask).sum(axis=0 if size[0] > size[1] else 1, dtype=float)
+
+
+def marks_nothing(mask: Image.Image) -> bool:
+    """Of a mask as `crop_mask` gives it: all of it is background."""
+    return bool(np.asarray(mask).max() <= _LEAST_MARK)
 
 
 def crop_mask(mask: Image.Image, size: tuple[int, int], box: Box, resolution: int) -> Image.Image:

@@ -17,6 +17,7 @@ from preprocessing.entries import refuse_too_many_pictures
 from preprocessing.errors import ArchiveError, PhotoError, PictureError
 from preprocessing.example import Example
 from preprocessing.limits import GIB, MAX_ARCHIVE_ENTRIES, MAX_UNPACKED_BYTES
+from preprocessing.masks import marks_nothing
 from preprocessing.photos import Photo
 from preprocessing.prompts import PhotoPrompts, check_prompts, prompts_for
 from preprocessing.quality import Look, judge, look_at
@@ -284,10 +285,12 @@ def _complete(
     """The report of a photo that is used, with what was chosen for it."""
     if not cut:
         return report
+    is_empty = cut.mask is not None and marks_nothing(cut.mask)
+    about_mask = ("its mask marks nothing inside the crop",) if is_empty else ()
     return replace(
         report,
         crop=cut.crop,
         scale=resolution / (cut.crop[2] - cut.crop[0]),
         caption_source=prompts[report.position].source,
-        warnings=(*report.warnings, *warnings),
+        warnings=(*report.warnings, *warnings, *about_mask),
     )

@@ -177,6 +177,56 @@ def test_a_mask_in_two_tones_is_a_mask_whatever_its_colour(tmp_path, colour):
     assert left > 2 * right
 
 
+def marked(size: tuple[int, int], *spans: tuple[int, int]) -> Image.Image:
+    """White in columns `spans`, for a wide mask, or rows, for a tall one."""
+    mask = Image.new("L", size)
+    is_wide = size[0] > size[1]
+    for start, end in spans:
+        mask.paste(255, (start, 0, end, size[1]) if is_wide else (0, start, size[0], end))
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("mask", "crop"),
+    [
+        (marked((300, 100), (0, 80)), (0, 0, 100, 100)),  # as far as the photo reaches
+        (marked((300, 100), (180, 240)), (160, 0, 260, 100)),
+        (marked((150, 50), (90, 120)), (160, 0, 260, 100)),
+        (marked((300, 100), (110, 130)), (100, 0, 200, 100)),  # where it is anyway
+        (marked((300, 100), (0, 60), (270, 300)), (0, 0, 100, 100)),  # the larger of two
+        (marked((300, 100), (0, 300)), (100, 0, 200, 100)),
+    ],
+)
+def test_the_square_is_where_the_mask_marks_something(tmp_path, mask, crop):
+    files = (("1.png", encode(noise(300, 100))), ("1_mask.png", encode(mask)))
+    prepared = prepare(tmp_path, *files)
+    (example,), (report,) = prepared.examples, prepared.reports
+    assert report.crop == crop
+    assert example.mask is not None
+    assert example.mask.getextrema()[1] == 255
+    assert "marks nothing" not in report.remarks
+
+
+def test_in_a_tall_picture_too(tmp_path):
+    mask = marked((100, 300), (180, 240))
+    files = (("1.png", encode(noise(100, 300))), ("1_mask.png", encode(mask)))
+    (report,) = prepare(tmp_path, *files).reports
+    assert report.crop == (0, 160, 100, 260)
+
+
+def test_a_cut_out_at_the_edge_of_a_wide_picture_is_in_its_square(tmp_path):
+    picture = noise(300, 100)
+    picture.putalpha(marked((300, 100), (220, 300)))
+    (report,) = prepare(tmp_path, ("1.png", encode(picture))).reports
+    assert report.crop == (200, 0, 300, 100)
+
+
+def test_a_mask_that_marks_nothing_is_told(tmp_path):
+    mask = encode(Image.new("L", SIZE))
+    (report,) = prepare(tmp_path, ("1.jpg", photo()), ("1_mask.png", mask)).reports
+    assert "its mask marks nothing inside the crop" in report.warnings
+
+
 def test_a_mask_smaller_than_any_photo_may_be_is_used(tmp_path):
     mask = encode(left_half((8, 6)))
     (example,) = prepare(tmp_path, ("1.jpg", photo()), ("1_mask.png", mask)).examples
