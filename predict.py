@@ -134,6 +134,7 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
         ),
     ) -> Path:
         """Coerce what JSON leaves open (5.0 is a whole number, 1 is a rate) and make the LoRA."""
+        self.workplace.clear(keep=[instance_data])  # what the run before left for Cog to read
         inputs = TrainingInputs(
             task=task,  # type: ignore[arg-type]  # checked there, as all the others
             resolution=whole(resolution),
@@ -161,7 +162,7 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
 
     def make(self, request: Request) -> pathlib.Path:
         """Make the file. Cog reads it after `predict` returned: it stays until the next run."""
-        self.workplace.clear(keep=[request.instance_data] if request.instance_data else [])
+        made: MadeLora | None = None
         try:
             made = make_lora(
                 self.base,
@@ -171,11 +172,13 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
                 self.max_seconds,
             )
             self.record_metrics(made)
+            return made.path
         except BaseException:
             self.workplace.clear()
-            free_memory()
             raise
-        return made.path
+        finally:
+            made = None
+            free_memory()
 
     def record_metrics(self, made: MadeLora) -> None:
         """Put a few figures beside Cog's own; they must never cost a finished run."""

@@ -24,7 +24,7 @@ WARM_UP = 60
 # of one GPU. A result of the soak is 0.4 MB: a worker that kept one of each run, or anything larger
 # (its pictures, latents, gradients), would grow by 40 MB; how memory falls into pieces, by less.
 LIMITS = {
-    "worker_mib": 20.0,
+    "worker_mib": 10.0,
     "decoders_mib": 10.0,
     "server_mib": 10.0,
     # Things that are counted do not grow a little: one more in two hundred predictions is a leak

@@ -4,13 +4,15 @@ Mistakes that a caller can mend say so themselves. All else is ours: the caller 
 and the server's own log, which callers do not see, gets the place in the code.
 """
 
+import ctypes
 import errno
 import gc
 import os
 import secrets
+import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -119,5 +121,9 @@ def write_to_server_log(reference: str, error: BaseException) -> None:
 def free_memory() -> None:
     """Give back what a run held, so that the next has all of it."""
     gc.collect()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library than glibc
+            # It keeps what was freed: some 100 MiB after 200 runs on the small base model.
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -44,7 +44,7 @@ class Workplace:
         """Also for those of libraries, and for the uploads that Cog hands to the predictor."""
         tempfile.tempdir = str(self.folder)
 
-    def clear(self, keep: Iterable[Path] = ()) -> None:
+    def clear(self, keep: Iterable[object] = ()) -> None:
         """Remove all that is there but `keep`."""
         self.folder.mkdir(mode=0o700, exist_ok=True)  # something may tidy up old folders in /tmp
         for path in self.folder.iterdir():
