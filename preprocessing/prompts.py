@@ -130,9 +130,11 @@ def check_prompts(task: str, custom_prompts: tuple[str, ...]) -> None:
             " accepted. One for each picture is enough."
         )
     for number, prompt in enumerate(custom_prompts, 1):
-        fault = _fault(prompt)
-        if fault:
-            raise PromptError(f"custom_prompts: number {number} {fault}")
+        if not clean_text(prompt):
+            raise PromptError(
+                f"custom_prompts: number {number} is empty. Describe the photo, with {SLOT} where"
+                " its subject goes."
+            )
 
 
 def parse_list(text: str | None, name: str) -> tuple[str, ...]:
@@ -160,11 +162,3 @@ def parse_list(text: str | None, name: str) -> tuple[str, ...]:
         if not isinstance(item, str):
             raise PromptError(f"{name}: item {number} of the list is not a text in quotes. {how}")
     return tuple(item.strip() for item in items)
-
-
-def _fault(prompt: str) -> str:
-    if not clean_text(prompt):
-        return "is empty. Describe the picture, with {} where its subject goes."
-    if prompt.count(SLOT) > 1:
-        return f"has {{}} {prompt.count(SLOT)} times. Write it once, where the subject is named."
-    return ""

@@ -17,9 +17,6 @@ def begins_with_slot(text: str) -> bool:
 
 
 def with_slot(text: str) -> str:
-    """The sentence with `{}` where it names the subject, or else in front."""
-    if SLOT in text:
-        return text
-    if _OTHER_SPELLINGS.search(text):
-        return _OTHER_SPELLINGS.sub(SLOT, text)
-    return f"{SLOT} {text}"
+    """The sentence with `{}` wherever it names the subject, or else in front."""
+    text = _OTHER_SPELLINGS.sub(SLOT, text)
+    return text if SLOT in text else f"{SLOT} {text}"

@@ -52,8 +52,8 @@ def test_every_remark_is_explained_and_every_one_that_is_explained_is_made():
 
 
 def beginning(remark: str) -> str:
-    """What comes before its figures."""
-    return re.split(r" ?\d", remark)[0]
+    """What comes before its figures and particulars."""
+    return re.split(r" ?(?:\d|\.{3})", remark)[0]
 
 
 def test_every_key_of_the_report_is_named():

@@ -51,13 +51,17 @@ def test_a_prompt_without_a_place_for_the_subject_gets_it_in_front_and_this_is_s
         ("a photo of [trigger] at sea", "a photo of {} at sea"),
         ("TOK at sea, TOK smiling", "{} at sea, {} smiling"),
         ("<s1><s2> at sea", "{} at sea"),
-        ("{} beside a TOK", "{} beside a TOK"),
+        ("{} beside a TOK", "{} beside a {}"),
+        ("[TRIGGER] and <s1><s2>", "{} and {}"),
+        ("a {} and the same {} asleep", "a {} and the same {} asleep"),
         ("TOKYO at night", "{} TOKYO at night"),
         ("a token of love", "{} a token of love"),
     ],
 )
 def test_what_other_trainers_write_for_the_subject_is_understood(prompt, read_as):
     assert prompts_of("face", 1, (prompt,)) == ((read_as,),)
+    caption = {1: Caption(text=prompt, source=TEXT_FILE)}
+    assert prompts_for("face", caption, ())[1].prompts == (read_as,)
 
 
 def test_other_braces_are_left_alone():
@@ -83,17 +87,9 @@ def test_the_subject_is_never_lost_at_the_end_of_an_endless_prompt():
     assert shortened.startswith("{} very very")
 
 
-@pytest.mark.parametrize(
-    ("prompt", "words"),
-    [
-        ("{} and {}", "number 2 has {} 2 times"),
-        ("  ", "number 2 is empty"),
-    ],
-)
-def test_a_prompt_that_cannot_be_trained_with_is_refused_by_its_number(prompt, words):
-    with pytest.raises(PromptError) as refusal:
-        prompts_of("face", 2, ("{} at sea", prompt))
-    assert words in str(refusal.value)
+def test_a_prompt_that_cannot_be_trained_with_is_refused_by_its_number():
+    with pytest.raises(PromptError, match="number 2 is empty"):
+        prompts_of("face", 2, ("{} at sea", "  "))
 
 
 def test_a_task_that_does_not_exist_is_refused():
