@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from preprocessing.archive import File, read_files
 from preprocessing.errors import ArchiveError, DownloadError, PictureError
-from preprocessing.kinds import HEAD_BYTES, describe, is_archive, picture_kind
+from preprocessing.kinds import HEAD_BYTES, WEB_PAGE, describe, is_archive, picture_kind
 from preprocessing.limits import (
     GIB,
     KIB,
@@ -43,6 +43,11 @@ _SIGNED_OUT = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _FIRST_PAUSE_SECONDS = 0.5
 _GRACE_SECONDS = 1.0  # a download that keeps its own deadline reports better than one given up
 
+_SHARE = (
+    "The link leads to a page about the file: share the file with everyone who has the link, and"
+    " use the link that downloads it. (Google Drive also shows a page when a file was asked for too"
+    " often that day.)"
+)
 _TOO_SLOW = "took too long. Try again, or send the pictures as a zip."
 # The first that fits; the last fits all.
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
@@ -244,7 +249,7 @@ def _copy_bounded(response: requests.Response, file: BinaryIO, last_second: floa
         head += chunk
     if not is_archive(head) and not picture_kind(head):
         noun, advice = describe(head)
-        raise DownloadError(f"not a picture but {noun}. {advice}")
+        raise DownloadError(f"not a picture but {noun}. {_SHARE if noun == WEB_PAGE else advice}")
     max_bytes = MAX_ARCHIVE_BYTES if is_archive(head) else MAX_FILE_BYTES
     expected = response.headers.get("Content-Length", "")
     _refuse_size(int(expected) if expected.isdecimal() else 0, max_bytes)

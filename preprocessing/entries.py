@@ -26,7 +26,8 @@ _READ_ERRORS = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error),
     *(EOFError, OSError, RuntimeError, ValueError),
 )
-_LITTER = ("__macosx", "thumbs.db", "desktop.ini")
+_LITTER = ("__macosx", "thumbs.db", "desktop.ini", "icon\r")
+_LITTER_SUFFIX = ".aae"  # beside a telephone's photo: how it was edited there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,8 @@ def clean_name(name: str) -> str:
 def is_litter(name: str) -> bool:
     """It has no name, or computers leave it behind. `name`: cleaned."""
     parts = name.lower().split("/")
-    return not name or any(part in _LITTER or part.startswith(".") for part in parts)
+    is_left_behind = any(part in _LITTER or part.startswith(".") for part in parts)
+    return is_left_behind or parts[-1].endswith(_LITTER_SUFFIX) or not name
 
 
 def keep_apart(names: Iterable[str]) -> list[str]:

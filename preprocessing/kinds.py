@@ -1,5 +1,6 @@
 """What a file is, told from its first bytes and never from its name."""
 
+WEB_PAGE = "a web page"
 HEAD_BYTES = 512  # enough for every mark below; tar's stands last, at 257
 
 # offset, mark and noun
@@ -22,11 +23,7 @@ _AVIF_BRANDS = (b"avif", b"avis")
 
 _UNPACK = "Unpack it and zip the pictures themselves."
 _CONVERT = "Save it as JPEG, PNG or WebP."
-_SHARE = (
-    "The link leads to a page about the file: share the file with everyone who has the link, and"
-    " use the link that downloads it. (Google Drive also shows a page when a file was asked for too"
-    " often that day.)"
-)
+_THEMSELVES = "Send the pictures themselves."
 # offset, mark, noun and what to do
 _OTHER_MARKS = (
     (0, b"PK\x03\x04", "a zip", _UNPACK),
@@ -91,8 +88,10 @@ def describe(head: bytes) -> tuple[str, str]:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if b"<svg" in start:
         return "an SVG drawing", _CONVERT
+    if start.startswith(b"<?xml") and b"<html" not in start:
+        return "an XML file", _THEMSELVES
     if start.startswith(b"<"):
-        return "a web page", _SHARE
+        return WEB_PAGE, _THEMSELVES
     if _is_text(head):
         return "a text", "Send pictures."
     return "a file of an unknown kind", _CONVERT

@@ -86,7 +86,10 @@ def test_files_come_in_the_order_of_their_names():
 
 
 def test_what_computers_leave_behind_is_passed_over():
-    litter = ("__MACOSX/._1.jpg", "x/._1.jpg", ".DS_Store", "x/Thumbs.db", "desktop.ini", ".git/a")
+    litter = (
+        *("__MACOSX/._1.jpg", "x/._1.jpg", ".DS_Store", "x/Thumbs.db", "desktop.ini", ".git/a"),
+        *("IMG_1.AAE", "x/Icon\r"),
+    )
     data = zip_of(*((name, photo()) for name in litter), ("x/", b""), ("x/1.jpg", photo()))
     assert names_in(data) == ["x/1.jpg"]
 
@@ -165,6 +168,12 @@ def test_a_zip_in_a_zip_is_skipped_with_advice():
     assert "zip the pictures themselves" in problem_with(
         zip_of(("a.zip", zip_of(("1.jpg", photo()))))
     )
+
+
+def test_a_page_or_xml_in_a_zip_is_called_so_without_talk_of_links():
+    page, xml = files_in(zip_of(("a.html", b"<!doctype html><p>"), ("b.xml", b"<?xml version='1'")))
+    assert page.problem == "a web page, not a picture. Send the pictures themselves."
+    assert xml.problem == "an XML file, not a picture. Send the pictures themselves."
 
 
 def test_a_text_does_not_count_as_a_picture_and_a_damaged_jpg_does():

@@ -128,7 +128,8 @@ def test_a_redirect_in_a_circle_ends(server):
 
 def test_a_web_page_is_explained(server):
     url = server.offer("/view", Answer((b"<!doctype html><title>Sign in</title>" + b" " * 999,)))
-    assert "not a picture but a web page" in problem_with(url)
+    problem = problem_with(url)
+    assert "not a picture but a web page. The link leads to a page about the file" in problem
     assert "share the file with everyone" in problem_with(url)
 
 
