@@ -73,7 +73,8 @@ def group(sightings: Sequence[Sighting]) -> list[Group]:
     A text without a picture stands by itself, and a mask without one is a picture.
     """
     masks, keys = _masks(sightings)
-    texts = _texts(sightings, keys)
+    names = {s.entry.name.casefold() for s in sightings if s.is_picture}
+    texts = _texts(sightings, keys | names)
     beside = {id(s) for companions in (*masks.values(), *texts.values()) for s in companions}
     return [_group(sighting, texts, masks) for sighting in sightings if id(sighting) not in beside]
 
@@ -83,7 +84,9 @@ def _group(sighting: Sighting, texts: _Companions, masks: _Companions) -> Group:
         is_text = sighting.entry.name.lower().endswith(_TEXT_SUFFIXES) and sighting.is_readable
         return Group(sighting=sighting, problem=_NO_PICTURE if is_text else sighting.problem)
     key = _key(sighting.entry.name)
-    texts_of_picture, masks_of_picture = texts.get(key, []), masks.get(key, [])
+    # "1.jpg.txt" before "1.txt": it leaves no doubt which of two pictures is meant.
+    texts_of_picture = texts.get(sighting.entry.name.casefold()) or texts.get(key, [])
+    masks_of_picture = masks.get(key, [])
     remarks = (
         (_SEVERAL_TEXTS, len(texts_of_picture) > 1),
         (_SEVERAL_MASKS, len(masks_of_picture) > 1),

@@ -13,7 +13,7 @@ from preprocessing.limits import MAX_TABLES_BYTES
 
 logger = logging.getLogger(__name__)
 
-_NAME_COLUMNS = ("file_name", "image_file")
+_NAME_COLUMNS = ("file_name", "filename", "image_file")
 _TEXT_COLUMNS = ("text", "caption")
 _DELIMITERS = (",", ";", "\t")  # spreadsheets write ";" where a comma is part of numbers
 

@@ -14,7 +14,7 @@ from preprocessing.errors import PictureError
 from preprocessing.prepare import prepare_examples
 from preprocessing.tables import read_table
 from preprocessing.templates import TEMPLATES
-from tests.pictures import photo, write, zip_of
+from tests.pictures import encode, noise, photo, write, zip_of
 from tests.test_tars import tar_of
 
 
@@ -61,7 +61,9 @@ def test_an_endless_text_is_cut_between_two_words():
     assert len(clean_text("v" * 3_000)) == 1_000
 
 
-@pytest.mark.parametrize("name", ["Beach/IMG_1.txt", "beach/img_1.TXT", "Beach/IMG_1.caption"])
+@pytest.mark.parametrize(
+    "name", ["Beach/IMG_1.txt", "beach/img_1.TXT", "Beach/IMG_1.caption", "beach/img_1.jpg.txt"]
+)
 def test_a_text_belongs_to_the_picture_of_its_name_in_its_folder(name):
     files = files_in(
         ("Beach/IMG_1.JPG", photo(1)), ("IMG_1.jpg", photo(2)), (name, b"a dog in the rain")
@@ -82,6 +84,14 @@ def test_texts_in_a_tar_are_read_wherever_they_stand_in_it():
 def test_one_text_may_belong_to_two_pictures_of_its_name():
     captions = captions_in(("1.jpg", photo(1)), ("1.jpeg", photo(2)), ("1.txt", b"a dog"))
     assert captions == {"1.jpg": "a dog", "1.jpeg": "a dog"}
+
+
+def test_a_text_with_a_pictures_whole_name_belongs_to_that_one_alone():
+    captions = captions_in(
+        *(("1.jpg", photo(1)), ("1.png", encode(noise(9, 9)))),
+        *(("1.jpg.txt", b"a dog"), ("1.txt", b"a cat")),
+    )
+    assert captions == {"1.jpg": "a dog", "1.png": "a cat"}
 
 
 def test_of_two_texts_for_one_picture_the_txt_is_used_and_this_is_said():
@@ -126,6 +136,7 @@ JSONL = '{"file_name": "1.jpg", "text": "a dog"}\n\n{"file_name": "x/2.JPG", "te
         ("captions.JSONL", JSONL),
         ("metadata.csv", "file_name,text\n1.jpg,a dog\nX/2.jpg,a cat\n"),
         ("captions.csv", "image_file,caption\r\n1.jpg,a dog\r\nx\\2.jpg,a cat\r\n"),
+        ("captions.csv", "filename,text\n1.jpg,a dog\nx/2.jpg,a cat"),
         ("Caption.csv", 'Caption;Likes;File_Name\n"a dog";3;./1.jpg\na cat;;x/2.jpg'),
         ("captions.csv", "\ufefffile_name\ttext\n1.jpg\ta dog\nx/2.jpg\ta cat"),
     ],
