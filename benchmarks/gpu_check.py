@@ -6,6 +6,7 @@ what was found is written whatever happens.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -81,19 +82,20 @@ def main(arguments: Sequence[str]) -> int:
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for stage in stages(Path(temporary), on_cpu=options.on_cpu):
-            outcomes[stage.name] = run_stage(stage)
+            outcomes[stage.name] = run_stage(stage, Path(temporary))
             found |= {path.stem: read(path) for path in Path(temporary).glob("*.json")}
     return conclude(outcomes, found, options.out)
 
 
-def run_stage(stage: Stage) -> Outcome:
-    """Its output goes where ours goes."""
+def run_stage(stage: Stage, folder: Path) -> Outcome:
+    """Its output goes where ours goes, its temporary files into `folder`, even if it is ended."""
     say(f"\n== {stage.name}: {stage.seconds:.0f} s at most")
     start = time.perf_counter()
     try:
         finished = subprocess.run(
             [sys.executable, *stage.arguments],
             cwd=REPOSITORY,
+            env=os.environ | {"TMPDIR": str(folder)},
             timeout=stage.seconds,
             check=False,
         )

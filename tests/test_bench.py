@@ -178,12 +178,14 @@ def test_the_check_goes_through_on_a_cpu(tmp_path: Path) -> None:
     assert all(stage["problem"] is None for stage in report["stages"].values())
 
 
-def test_a_stage_that_fails_or_hangs_is_told_and_costs_no_other() -> None:
+def test_a_stage_that_fails_or_hangs_is_told_and_costs_no_other(
+    tmp_path: Path,
+) -> None:
     broken = gpu_check.Stage(name="broken", arguments=("-c", "raise SystemExit(3)"), seconds=60)
     hanging = gpu_check.Stage(name="hanging", arguments=("-c", "input()"), seconds=0.2)
 
-    assert gpu_check.run_stage(broken).problem == "ended with 3"
-    assert gpu_check.run_stage(hanging).problem is not None
+    assert gpu_check.run_stage(broken, tmp_path).problem == "ended with 3"
+    assert gpu_check.run_stage(hanging, tmp_path).problem is not None
 
 
 def test_all_stages_together_take_less_than_nine_minutes(tmp_path: Path) -> None:
