@@ -157,28 +157,23 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
             inputs=inputs,
             name=output_name(COG_PREFIX.sub("", archive.name) if archive else ""),
         )
-        with answered(inputs), stopped_with_the_server():
-            return Path(self.make(request))
+        try:
+            with answered(inputs), stopped_with_the_server():
+                path = self.make(request)
+            free_memory()
+        except BaseException:  # a cancellation can come at any moment
+            self.workplace.clear()
+            raise
+        return Path(path)
 
     def make(self, request: Request) -> pathlib.Path:
         """Make the file. Cog reads it after `predict` returned: it stays until the next run."""
-        made: MadeLora | None = None
-        try:
-            made = make_lora(
-                self.base,
-                request,
-                self.workplace.new_folder(),
-                lambda now: logger.info(now.line()),
-                self.max_seconds,
-            )
-            self.record_metrics(made)
-            return made.path
-        except BaseException:
-            self.workplace.clear()
-            raise
-        finally:
-            made = None
-            free_memory()
+        folder = self.workplace.new_folder()
+        made = make_lora(
+            self.base, request, folder, lambda now: logger.info(now.line()), self.max_seconds
+        )
+        self.record_metrics(made)
+        return made.path
 
     def record_metrics(self, made: MadeLora) -> None:
         """Put a few figures beside Cog's own; they must never cost a finished run."""

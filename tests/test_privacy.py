@@ -95,7 +95,7 @@ def ask_for_all(seen: Visit, server: CogServer, web: Server) -> None:
         "odd addresses": {"instance_data_urls": f"gopher://{word('bad address')} ftp:{picture}"},
         "wrong prompts": {
             "instance_data": archive,
-            "custom_prompts": f"{{}} {word('wrong prompts')} {{}}",
+            "custom_prompts": f'["{{}} {word("wrong prompts")}" ',
         },
         "no value": {"instance_data": archive, "task": word("value")},
         "unknown input": {"instance_data": archive, word("unknown input"): word("value")},

@@ -189,7 +189,7 @@ def test_a_value_that_the_form_does_not_allow_is_refused_at_once(
         ({"instance_data_urls": "[1"}, "JSON"),
         ({}, "instance_data"),
         ({"instance_data": data_uri(PHOTOS), "resolution": 200}, "128"),
-        ({"instance_data": data_uri(PHOTOS), "custom_prompts": "{} and {}"}, "custom_prompts"),
+        ({"instance_data": data_uri(PHOTOS), "custom_prompts": '["{} asleep" '}, "custom_prompts"),
         (
             {
                 "instance_data": data_uri(PHOTOS),
