@@ -62,6 +62,7 @@ def test_a_phase_can_be_opened_again_and_begins_anew(on_cpu: BaseModel) -> None:
         assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_the_floor_grows_with_the_work(on_cpu: BaseModel) -> None:
     one = count_flops(on_cpu, "tuning", 64, 1, 16)
     assert count_flops(on_cpu, "tuning", 64, 2, 16) == 2 * one

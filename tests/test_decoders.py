@@ -201,10 +201,12 @@ def decode_elsewhere(folder: Path, before: str = "", **environment: str):
     )
 
 
+@pytest.mark.slow
 def test_photos_are_decoded_where_python_does_not_look_into_its_folder(tmp_path):
     assert decode_elsewhere(tmp_path, PYTHONSAFEPATH="1").stdout == "(96, 72)\n"
 
 
+@pytest.mark.slow
 def test_photos_are_decoded_where_less_memory_is_allowed_than_a_decoder_may_take(tmp_path):
     run = decode_elsewhere(tmp_path, before=f"ulimit -v {MAX_DECODE_BYTES // 1024 - 500_000};")
     assert run.stdout == "(96, 72)\n", run.stderr
@@ -231,6 +233,7 @@ def test_a_decoder_that_cannot_start_is_our_fault_and_not_the_photos(
         read(photo())
 
 
+@pytest.mark.slow
 def test_why_a_decoder_cannot_start_is_in_the_servers_own_log(tmp_path):
     """Asked with a library that breaks on import, which the decoders find first."""
     (tmp_path / "sitecustomize.py").write_text("raise SystemExit('a broken library')")

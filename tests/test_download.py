@@ -72,6 +72,7 @@ def test_a_full_disk_is_not_told_as_a_broken_download(server):
     assert failure.value.errno == errno.EFBIG
 
 
+@pytest.mark.slow
 def test_many_zips_together_keep_the_limits_of_one(server):
     texts = zip_of(*((f"{number}.md", b"hello") for number in range(5_001)))
     urls = [server.offer(f"/{number}.zip", Answer((texts,))) for number in range(2)]

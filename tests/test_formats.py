@@ -87,6 +87,7 @@ def test_a_file_says_where_it_is_from_and_how_to_use_it(path: Path, output_forma
     assert sum(tensor.numel() * tensor.itemsize for tensor in tensors.values()) == len(data)
 
 
+@pytest.mark.slow
 def test_equal_loras_give_equal_bytes_in_any_process(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\n"

@@ -75,6 +75,7 @@ def test_frozen_weights_are_half_as_large_on_a_gpu_and_what_learns_is_float32(
     assert torch.equal(there.unet.conv_in.weight, before)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_losses_again(
     there: BaseModel, examples: list[Example], short: Settings
 ) -> None:
@@ -85,6 +86,7 @@ def test_the_same_seed_gives_the_same_losses_again(
     assert losses(train(there, examples, short(seed=8), ignore)) != one
 
 
+@pytest.mark.slow
 def test_a_run_leaves_no_memory_behind_and_the_next_needs_no_more(
     there: BaseModel, examples: list[Example], short: Settings
 ) -> None:

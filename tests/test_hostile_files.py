@@ -295,6 +295,7 @@ def test_other_safetensors_files_are_named_for_what_they_hold(path: Path) -> Non
     assert "none at all" in refusal(path)
 
 
+@pytest.mark.slow
 def test_a_large_lie_takes_no_memory(path: Path) -> None:
     """A header that claims 1 TiB, and a sparse file as long as 100 GiB."""
     entry = {"dtype": "F16", "shape": [2**39], "data_offsets": [0, 2**40]}
@@ -330,6 +331,7 @@ def small_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in FORMATS}
 
 
+@pytest.mark.slow
 @settings(
     max_examples=300,
     deadline=None,

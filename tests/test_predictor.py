@@ -109,6 +109,7 @@ def test_the_base_model_is_the_one_that_base_model_names(monkeypatch: pytest.Mon
     assert base_model_folder() == Path("/models/mine")
 
 
+@pytest.mark.slow
 def test_a_file_stays_until_the_next_call_and_no_longer(predictor: Predictor, photo: Path) -> None:
     first = call(predictor, instance_data=photo)
     assert first.name == "my-cat.safetensors"
@@ -130,6 +131,7 @@ def test_a_list_that_is_no_text_is_refused(predictor: Predictor, photo: Path, na
         call(predictor, instance_data=photo, **{name: ["a", "b"]})
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_end_in_time_is_refused_with_what_would_fit(
     predictor: Predictor, photo: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -251,6 +253,7 @@ def test_a_run_writes_one_file_and_says_how_long_each_stage_took(
     assert [progress.phase for progress in reported] == ["inversion", "tuning"]
 
 
+@pytest.mark.slow
 def test_the_file_is_dated_only_where_a_date_is_asked_for(
     predictor: Predictor, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,7 @@ def test_one_file_comes_back() -> None:
     assert SCHEMAS["Output"] == {"type": "string", "format": "uri", "title": "Output"}
 
 
+@pytest.mark.slow
 def test_the_schema_is_written_where_the_server_looks_for_it(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     subprocess.run([sys.executable, "-m", "cli.schema"], cwd=tmp_path, env=environment, check=True)

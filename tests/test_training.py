@@ -85,6 +85,7 @@ def test_the_layers_are_the_prior_services_kinds(
     }
 
 
+@pytest.mark.slow
 def test_inversion_moves_the_words_and_tuning_leaves_them(
     base: BaseModel, examples: list[Example], short: Settings
 ) -> None:
@@ -98,6 +99,7 @@ def test_inversion_moves_the_words_and_tuning_leaves_them(
     assert all(pair.up.abs().max() == 0 for pair in inverted.lora.unet.values())
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_seed_in_one_process_are_equal(
     base: BaseModel, examples: list[Example], short: Settings
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_disk_that_cannot_be_written_to_is_told_in_a_sentence() -> None:
     assert "/proc" not in str(told.value)
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom service.workplace import Workplace\n"
