@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
@@ -34,6 +35,11 @@ LIMITS = {
     "temporary_files": 0.5,
     "working_files": 0.5,
 }
+# Of what is counted, how much more a soak of one block may hold at its end. A slope through so few
+# points takes one step for growth, and one step there is: the thread that comes at times is a
+# `tokio-rt-worker` (/proc/<worker>/task/*/comm), of the pool to which Cog's server adds on demand.
+COUNTS = ("open_files", "threads", "temporary_files", "working_files")
+MAX_STEP = 1
 BEFORE_THE_RUN = "Input validation error: "  # Cog's words for a zip that it could not fetch
 TITLES = {
     "worker_mib": "worker, resident MiB",
@@ -101,6 +107,21 @@ class Soak:
         numbers = range(self.warm_up, len(self.samples))
         samples = self.samples[self.warm_up :]
         return {name: fit(numbers, [getattr(one, name) for one in samples]) for name in LIMITS}
+
+    def piled_up(self) -> list[str]:
+        """The counts of which there are steadily more at the end: for soaks of one block.
+
+        Compared are the medians of the first and the last third after the warm-up; in one block,
+        one more every second prediction is four more.
+        """
+        samples = self.samples[self.warm_up :]
+        third = len(samples) // 3
+
+        def rise(name: str) -> float:
+            values = [getattr(sample, name) for sample in samples]
+            return median(values[-third:]) - median(values[:third])
+
+        return [name for name in COUNTS if rise(name) > MAX_STEP]
 
     def problems(self) -> list[str]:
         """Predictions that ended otherwise than they should, and results that differ."""
