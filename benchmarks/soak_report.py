@@ -112,7 +112,7 @@ class Soak:
         """The counts of which there are steadily more at the end: for soaks of one block.
 
         Compared are the medians of the first and the last third after the warm-up; in one block,
-        one more every second prediction is four more.
+        one more every second prediction is five more.
         """
         samples = self.samples[self.warm_up :]
         third = len(samples) // 3
