@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import safetensors.torch
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from training.formats import FormatError, read_lora
 from training.formats.layers import text_encoder_paths
 from training.origin import Origin
 from training.trained_lora import LoraPair, TrainedLora
@@ -101,6 +103,17 @@ def contents(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return tensors, file.metadata() or {}
+
+
+def refusal(path: Path) -> str:
+    """Why a file is not read: one sentence that does not say where it lies."""
+    with pytest.raises(FormatError) as caught:
+        read_lora(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 500
+    assert str(path) not in message
+    return message
 
 
 def write_raw(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:

@@ -5,15 +5,16 @@ import gzip
 import io
 import tarfile
 import time
-import tracemalloc
 from collections.abc import Callable
 
 import pytest
 
-from preprocessing.archive import File, read_files
+from preprocessing.archive import read_files
 from preprocessing.errors import ArchiveError
+from tests.archives import files_in
 from tests.disk import LARGEST_FILE_BYTES, full_disk
 from tests.pictures import encode, noise, photo, zip_of
+from tests.watch import allocating_less_than
 
 Change = Callable[[tarfile.TarInfo], None]
 
@@ -39,10 +40,6 @@ def tar_of_one(change: Change) -> bytes:
         picture.size = len(photo())
         archive.addfile(picture, io.BytesIO(photo()))
     return buffer.getvalue()
-
-
-def files_in(data: bytes) -> list[File]:
-    return list(read_files(io.BytesIO(data), "holiday.tar"))
 
 
 def with_checksum(header: bytes) -> bytes:
@@ -189,12 +186,11 @@ def test_headers_that_would_fill_the_memory_are_refused_before_they_are_read():
     info.size, info.type = 64 * 2**20, tarfile.XHDTYPE
     data = info.tobuf() + bytes(info.size + 1024)
     source = io.BytesIO(data)
-    tracemalloc.start()
-    with pytest.raises(ArchiveError, match="headers take too much room"):
+    with (
+        allocating_less_than(2**20),
+        pytest.raises(ArchiveError, match="headers take too much room"),
+    ):
         list(read_files(source, ""))
-    peak_bytes = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak_bytes < 2**20
 
 
 def test_headers_that_would_take_for_ever_are_refused_at_once():
@@ -213,19 +209,15 @@ def test_a_gzip_bomb_is_given_up_at_the_limit():
     """3 GiB of nothing behind a tar's header, in 3 MB."""
     header, zeros = tarfile.TarInfo("0.jpg").tobuf(), bytes(2**26)
     bomb = gzip.compress(header) + 48 * gzip.compress(zeros)
-    tracemalloc.start()
-    with pytest.raises(ArchiveError, match="unpacks to more than 2 GiB"):
+    with (
+        allocating_less_than(16 * 2**20),
+        pytest.raises(ArchiveError, match="unpacks to more than 2 GiB"),
+    ):
         files_in(bomb)
-    peak_bytes = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak_bytes < 16 * 2**20
 
 
 def test_only_one_photo_is_held_in_memory_at_a_time():
     bmp = encode(noise(600, 600), "BMP")
     source = io.BytesIO(tar_of(*((f"{number}.bmp", bmp) for number in range(20))))
-    tracemalloc.start()
-    assert sum(len(file.data) for file in read_files(source, "")) == 20 * len(bmp)
-    peak_bytes = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak_bytes < 5 * len(bmp)
+    with allocating_less_than(5 * len(bmp)):
+        assert sum(len(file.data) for file in read_files(source, "")) == 20 * len(bmp)

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,3 +87,15 @@ def peak_memory_bytes() -> int:
     """The most that was resident, of this process, since it was forgotten."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+@contextmanager
+def allocating_less_than(limit_bytes: int) -> Iterator[None]:
+    """Fails if what Python and its libraries have asked for meanwhile comes to as much."""
+    tracemalloc.start()
+    try:
+        yield
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < limit_bytes
