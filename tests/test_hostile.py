@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import SearchStrategy
 
 from preprocessing.download import PUBLIC_ADDRESSES, DownloadPolicy
 from preprocessing.errors import PictureError
@@ -29,17 +31,27 @@ MOST_BYTES = 64 * 2**20  # the largest picture that is made here takes 7 MB
 NO_RETRIES = replace(PUBLIC_ADDRESSES, num_tries=1, connect_seconds=1.0, read_seconds=1.0)
 THIS_MACHINE_TOO = replace(NO_RETRIES, allow_loopback=True, file_seconds=2.0)
 
-Test = Callable[..., None]
+Case = TypeVar("Case")
 
 
-def cases(number: int) -> Callable[[Test], Test]:
-    return settings(
+def few_and_many(few: int, many: int) -> pytest.MarkDecorator:
+    """Runs a test twice, as one that is quick and as one that is slow."""
+    return pytest.mark.parametrize("number", [few, pytest.param(many, marks=pytest.mark.slow)])
+
+
+def try_cases(number: int, kind: SearchStrategy[Case], check: Callable[[Case], None]) -> None:
+    @settings(
         max_examples=number,
         derandomize=True,
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
+    @given(kind)
+    def try_all_cases(case: Case) -> None:
+        check(case)
+
+    try_all_cases()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -137,62 +149,26 @@ def check_answer(server: Server, raw: tuple[bytes, ...]) -> None:
     assert all("127.0.0.1" in address or "::1" in address for address in deeds.asked)
 
 
-@cases(40)
-@given(data=archives())
-def test_an_archive_ends_in_pictures_or_in_one_sentence(folder, data):
-    check_file(folder, data)
+@few_and_many(40, 500)
+def test_an_archive_ends_in_pictures_or_in_one_sentence(folder, number):
+    try_cases(number, archives(), lambda data: check_file(folder, data))
 
 
-@pytest.mark.slow
-@cases(500)
-@given(data=archives())
-def test_hundreds_of_archives_end_in_pictures_or_in_one_sentence(folder, data):
-    check_file(folder, data)
+@few_and_many(25, 300)
+def test_a_picture_ends_in_a_picture_or_in_one_sentence(folder, number):
+    try_cases(number, pictures(), lambda data: check_file(folder, data))
 
 
-@cases(25)
-@given(data=pictures())
-def test_a_picture_ends_in_a_picture_or_in_one_sentence(folder, data):
-    check_file(folder, data)
-
-
-@pytest.mark.slow
-@cases(300)
-@given(data=pictures())
-def test_hundreds_of_pictures_end_in_a_picture_or_in_one_sentence(folder, data):
-    check_file(folder, data)
-
-
-@cases(25)
-@given(text=lists_as_text())
-def test_addresses_that_lead_astray_end_in_one_sentence_and_nobody_is_asked(text):
-    check_addresses(text)
-
-
-@pytest.mark.slow
-@cases(200)
-@given(text=lists_as_text())
-def test_hundreds_of_addresses_end_in_one_sentence_and_nobody_is_asked(text):
-    check_addresses(text)
+@few_and_many(25, 200)
+def test_addresses_that_lead_astray_end_in_one_sentence_and_nobody_is_asked(number):
+    try_cases(number, lists_as_text(), check_addresses)
 
 
 # urllib3 leaves the socket to the garbage collector when a server names two lengths.
-SOCKET_IS_LEFT = pytest.mark.filterwarnings("ignore:Exception ignored in.*socket")
-
-
-@SOCKET_IS_LEFT
-@cases(20)
-@given(raw=answers())
-def test_an_answer_ends_in_pictures_or_in_one_sentence(server, raw):
-    check_answer(server, raw)
-
-
-@SOCKET_IS_LEFT
-@pytest.mark.slow
-@cases(120)
-@given(raw=answers())
-def test_hundreds_of_answers_end_in_pictures_or_in_one_sentence(server, raw):
-    check_answer(server, raw)
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*socket")
+@few_and_many(20, 120)
+def test_an_answer_ends_in_pictures_or_in_one_sentence(server, number):
+    try_cases(number, answers(), lambda raw: check_answer(server, raw))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -4,23 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from preprocessing.photos import read_photo
 from tests.pictures import display_p3, encode, noise, png_of_sixteen_bits, swapped_cmyk
-
-
-def pixels_of(data: bytes) -> np.ndarray:
-    image = read_photo(data, 64).image
-    assert image.mode == "RGB"
-    return np.asarray(image)
-
-
-def remarks_on(data: bytes) -> tuple[str, ...]:
-    return read_photo(data, 64).remarks
-
-
-def plain(colour: tuple[int, ...] | int, mode: str = "RGB") -> Image.Image:
-    return Image.new(mode, (64, 64), colour)
-
+from tests.squares import pixels_of, plain, remarks_on
 
 SRGB_OF_P3_200_60_60 = (217.5, 41.7, 52.3)  # by the matrices of the two standards
 

@@ -19,6 +19,7 @@ from tests.pictures import (
     encode,
     noise,
 )
+from tests.squares import pixels_of, plain, remarks_on
 
 ALL_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000")
 ORIENTATION = 0x0112
@@ -33,20 +34,6 @@ SHOW_UPRIGHT = {
     7: lambda pixels: np.rot90(pixels, 2).transpose(1, 0, 2),
     8: lambda pixels: np.rot90(pixels, 1),
 }
-
-
-def pixels_of(data: bytes) -> np.ndarray:
-    image = read_photo(data, 64).image
-    assert image.mode == "RGB"
-    return np.asarray(image)
-
-
-def remarks_on(data: bytes) -> tuple[str, ...]:
-    return read_photo(data, 64).remarks
-
-
-def plain(colour: tuple[int, ...] | int, mode: str = "RGB") -> Image.Image:
-    return Image.new(mode, (64, 64), colour)
 
 
 def with_orientation(orientation: int, format: str, **options: object) -> bytes:
@@ -228,8 +215,8 @@ def test_a_photo_keeps_the_pixels_that_a_crop_may_need(headroom, format, size):
     assert photo.image.size == size
 
 
-def test_a_jpeg_of_less_than_four_times_the_resolution_is_decoded_whole():
-    data = encode(noise(340, 255), "JPEG")
+def test_a_jpeg_of_less_than_three_times_the_resolution_is_decoded_whole():
+    data = encode(noise(236, 177), "JPEG")
     np.testing.assert_array_equal(pixels_of(data), np.asarray(Image.open(io.BytesIO(data))))
 
 
