@@ -10,8 +10,9 @@ import queue
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from fcntl import F_SETPIPE_SZ, fcntl
 from pathlib import Path
 from threading import Lock
 from typing import IO
@@ -24,6 +25,7 @@ from preprocessing.photo_pipe import receive_photo
 from preprocessing.photos import Photo
 
 _ROOT = Path(__file__).parent.parent
+_PIPE_BYTES = 1 << 20  # the most that Linux gives anybody; half the time is waiting at 64 KiB
 _MIN_SECONDS = 0.1  # a timer of zero would never ring
 
 _workers: set[subprocess.Popen[bytes]] = set()  # all that were started and not ended
@@ -126,6 +128,9 @@ def _start_worker() -> subprocess.Popen[bytes]:
     except OSError as error:
         raise DecoderError(f"The decoder of pictures did not start: {error.strerror}.") from error
     _workers.add(worker)
+    for pipe in (worker.stdin, worker.stdout):
+        with suppress(OSError):  # a user may have only so much of them: narrow ones do as well
+            fcntl(_pipe(pipe), F_SETPIPE_SZ, _PIPE_BYTES)
     try:
         is_ready = _pipe(worker.stdout).read(len(READY)) == READY
     except BaseException:  # a cancellation while it starts

@@ -1,39 +1,31 @@
 """Whatever was sent -> the examples to train on, and an account of every file."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
 from preprocessing.archive import File, read_files
-from preprocessing.captions import Caption
-from preprocessing.cuts import Cut, Cuts, OwnMask, choose_cuts, cut_square, read_mask
-from preprocessing.decoders import DecodeBudget, read_photo_apart
+from preprocessing.cuts import Cut, choose_cuts
 from preprocessing.download import PUBLIC_ADDRESSES, DownloadPolicy, read_addresses
 from preprocessing.entries import refuse_too_many_pictures
-from preprocessing.errors import ArchiveError, PhotoError, PictureError
+from preprocessing.errors import ArchiveError, PictureError
 from preprocessing.example import Example
 from preprocessing.limits import GIB, MAX_ARCHIVE_ENTRIES, MAX_UNPACKED_BYTES
 from preprocessing.masks import marks_nothing
-from preprocessing.photos import Photo
+from preprocessing.outcomes import Outcome, file_reader
 from preprocessing.prompts import PhotoPrompts, check_prompts, prompts_for
-from preprocessing.quality import Look, judge, look_at
+from preprocessing.quality import Look, judge
 from preprocessing.report import PhotoReport, log_reports, nothing_usable
 from preprocessing.threads import map_in_order, result_of
 
 logger = logging.getLogger(__name__)
 
-# A photo, its owner's mask of it if any, and its position -> what could be trained on.
-_Cutter = Callable[[Photo, Image.Image | None, int], Cuts]
-
-# As many decoders at work. More would cost memory: each may take MAX_DECODE_BYTES.
-_NUM_THREADS = 2
-# How many times the resolution a JPEG's shorter side keeps: a face's crop may take a quarter of it.
-_HEADROOM = {"face": 4}
-_LEAST_HEADROOM = 2
+# As many decoders at work as there are cores, within bounds: each may take MAX_DECODE_BYTES of
+# memory, and four read fifty photos of 12 megapixels in a second.
+_LEAST_THREADS, _MOST_THREADS = 2, 4
+_NUM_THREADS = min(max(os.cpu_count() or 1, _LEAST_THREADS), _MOST_THREADS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,25 +49,6 @@ class NothingUsableError(PictureError):
     def __init__(self, prepared: Prepared) -> None:
         super().__init__(nothing_usable(prepared.reports))
         self.prepared = prepared
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Outcome:
-    """What one file came to.
-
-    Attributes:
-        report: as far as it is known before all were seen.
-        cuts: what could be trained on, the likeliest first; none if the file is skipped.
-        is_picture: it counts as a picture for the custom prompts.
-        caption: what its owner wrote about it.
-        look: None if it was not decoded.
-    """
-
-    report: PhotoReport
-    is_picture: bool
-    caption: Caption | None
-    cuts: tuple[Cut, ...] = ()
-    look: Look | None = None
 
 
 def prepare_examples(
@@ -110,38 +83,10 @@ def prepare_examples(
         )
     check_prompts(task, custom_prompts)
     files = enumerate(_within_limit(_all_files(archive, urls, policy)), 1)
-    headroom = _HEADROOM.get(task, _LEAST_HEADROOM)
-    decode = partial(read_photo_apart, budget=DecodeBudget())
-    read = partial(
-        _read,
-        decode=partial(decode, resolution=resolution, headroom=headroom),
-        # A mask may be smaller than any photo: it has no details.
-        decode_mask=partial(decode, resolution=1, headroom=headroom * resolution),
-        cut=_cutter(task, resolution),
-    )
-    futures = map_in_order(read, files, num_threads=_NUM_THREADS)
+    futures = map_in_order(file_reader(task, resolution), files, num_threads=_NUM_THREADS)
     outcomes = _in_order([result_of(future) for future in futures])
-    chosen, person_warnings = choose_cuts([outcome.cuts for outcome in outcomes])
-    cuts = [cut for cut, _ in chosen]
-    prompts = _prompts(outcomes, task, custom_prompts)
-    reports = [
-        _complete(outcome.report, cut, warnings, prompts, resolution)
-        for outcome, (cut, warnings) in zip(outcomes, chosen, strict=True)
-    ]
-    looks = tuple(outcome.look for outcome in outcomes)
-    judged, quality_warnings = judge(reports, looks, task)
-    set_warnings = (*quality_warnings, *person_warnings)
-    log_reports(judged, set_warnings)
-    prepared = Prepared(
-        examples=tuple(
-            Example(image=cut.image, mask=cut.mask, prompts=prompts[report.position].prompts)
-            for report, cut in zip(judged, cuts, strict=True)
-            if cut
-        ),
-        reports=judged,
-        looks=looks,
-        warnings=set_warnings,
-    )
+    prepared = _choose(outcomes, task, resolution, custom_prompts)
+    log_reports(prepared.reports, prepared.warnings)
     if not prepared.examples:
         raise NothingUsableError(prepared)
     return prepared
@@ -176,14 +121,14 @@ def _within_limit(files: Iterator[File]) -> Iterator[File]:
         yield file
 
 
-def _in_order(found: Sequence[tuple[_Outcome, ...]]) -> list[_Outcome]:
+def _in_order(found: Sequence[tuple[Outcome, ...]]) -> list[Outcome]:
     """All in the order of their names, and numbered so.
 
     A picture that was taken for the mask of another is found with that one, which has a shorter
     name; and with two, if two have the name.
     """
-    ordered: list[_Outcome] = []
-    waiting: dict[str, _Outcome] = {}
+    ordered: list[Outcome] = []
+    waiting: dict[str, Outcome] = {}
     for first, *others in found:
         for name in sorted(name for name in waiting if name < first.report.name):
             ordered.append(waiting.pop(name))
@@ -197,76 +142,32 @@ def _in_order(found: Sequence[tuple[_Outcome, ...]]) -> list[_Outcome]:
     ]
 
 
-def _read(
-    numbered_file: tuple[int, File],
-    *,
-    decode: Callable[[bytes], Photo],
-    decode_mask: Callable[[bytes], Photo],
-    cut: _Cutter,
-) -> tuple[_Outcome, ...]:
-    """Decode a file, and cut out what could be trained on: the whole photo is too large to keep.
-
-    What is named like its mask, but is a picture, comes to something by itself.
-    """
-    position, file = numbered_file
-    if file.problem:
-        return (_skipped(position, file, file.problem),)
-    try:
-        photo = decode(file.data)
-    except PhotoError as error:
-        return (_skipped(position, file, str(error)),)
-    own_mask = read_mask(photo, file.mask, decode_mask)
-    outcome = _cut(position, file, photo, own_mask, cut)
-    if not own_mask.is_picture:
-        return (outcome,)
-    picture = File(
-        name=file.mask_name,
-        data=file.mask,
-        problem="",
-        is_picture=True,
-        warnings=(own_mask.warning,),
-    )
-    return (outcome, *_read((position, picture), decode=decode, decode_mask=decode_mask, cut=cut))
-
-
-def _cut(position: int, file: File, photo: Photo, own_mask: OwnMask, cut: _Cutter) -> _Outcome:
-    found = cut(photo, own_mask.mask, position)
-    mask_warning = "" if own_mask.is_picture else own_mask.warning
-    warnings = (*file.warnings, *found.warnings, mask_warning)
-    remarks = (*file.remarks, *photo.remarks, own_mask.remark)
-    return _Outcome(
-        report=PhotoReport(
-            position=position,
-            name=file.name,
-            used=True,
-            reason=", ".join(filter(None, remarks)),
-            size=found.photo.size,
-            num_faces=found.num_faces,
-            warnings=tuple(filter(None, warnings)),
+def _choose(
+    outcomes: Sequence[Outcome], task: str, resolution: int, custom_prompts: tuple[str, ...]
+) -> Prepared:
+    """What is known once all were seen: whose face it is, which sentences, what is alike."""
+    chosen, person_warnings = choose_cuts([outcome.cuts for outcome in outcomes])
+    prompts = _prompts(outcomes, task, custom_prompts)
+    reports = [
+        _complete(outcome.report, cut, warnings, prompts, resolution)
+        for outcome, (cut, warnings) in zip(outcomes, chosen, strict=True)
+    ]
+    looks = tuple(outcome.look for outcome in outcomes)
+    judged, quality_warnings = judge(reports, looks, task)
+    return Prepared(
+        examples=tuple(
+            Example(image=cut.image, mask=cut.mask, prompts=prompts[report.position].prompts)
+            for report, (cut, _) in zip(judged, chosen, strict=True)
+            if cut
         ),
-        is_picture=True,
-        caption=file.caption,
-        cuts=found.cuts,
-        look=look_at(found.photo.image, photo.taken),
+        reports=judged,
+        looks=looks,
+        warnings=(*quality_warnings, *person_warnings),
     )
-
-
-def _cutter(task: str, resolution: int) -> _Cutter:
-    if task == "face":
-        # Here, because it brings torch, which takes seconds to load.
-        from preprocessing.portraits import cut_portraits
-
-        return partial(cut_portraits, resolution=resolution)
-    return lambda photo, mask, _: Cuts(photo=photo, cuts=(cut_square(photo, mask, resolution),))
-
-
-def _skipped(position: int, file: File, reason: str) -> _Outcome:
-    report = PhotoReport(position=position, name=file.name, used=False, reason=reason)
-    return _Outcome(report=report, is_picture=file.is_picture, caption=file.caption)
 
 
 def _prompts(
-    outcomes: Sequence[_Outcome], task: str, custom_prompts: tuple[str, ...]
+    outcomes: Sequence[Outcome], task: str, custom_prompts: tuple[str, ...]
 ) -> dict[int, PhotoPrompts]:
     """Of every picture, by its position."""
     captions = {
