@@ -1,10 +1,11 @@
-"""How fast does it train, against the arithmetic it needs and against a plain loop?
+"""How fast does it train, against the arithmetic it needs and against other loops?
 
     script/bench [--model weights/tiny | sd15-random] [--sweep]
 
-Prints a table and writes the same as JSON. All variants run in one process, in turns; on a CPU
-their CPU time is compared (other work on the machine changes the wall's), on a GPU the device's
-clock. Three minutes on two cores with the small model that comes with the repository.
+Prints a table and writes the same as JSON. All variants run in turns: ours, a plain loop, and the
+prior service's own trainer where script/interop has installed it. On a CPU their CPU time is
+compared (other work on the machine changes the wall's), on a GPU the device's clock. Three minutes
+on two cores with the small model that comes with the repository.
 """
 
 import argparse
@@ -13,20 +14,23 @@ import logging
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 from benchmarks import machine
+from benchmarks.chart import draw
 from benchmarks.machine import REPOSITORY, say
-from benchmarks.measure import Plan, measure, peak_alone
-from benchmarks.models import open_model
-from benchmarks.pictures import write_set
+from benchmarks.measure import Plan, Report, measure, peak_alone
+from benchmarks.models import OpenedModel, open_model
+from benchmarks.pictures import write_face_set, write_set
 from benchmarks.sweep import sweep
-from benchmarks.table import table
+from benchmarks.table import sweep_table, table
+from benchmarks.variants import VARIANTS
 from training.base_model import BaseModel
-from training.compute import pick_compute
-from training.settings import TrainingInputs
+from training.compute import Compute, pick_compute
+from training.settings import Task, TrainingInputs
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -38,20 +42,47 @@ def main(arguments: Sequence[str]) -> None:
         if options.memory_of:
             sys.stdout.write(f"{peak_alone(model.base, plan, *options.memory_of.split(':'))}\n")
             return
-        report = {
+        head = {
             "command": f"script/bench {shlex.join(arguments)}".strip(),
             "machine": machine.describe(compute),
-            **measure(model, plan),
         }
-        if options.sweep:
-            picture = options.out_images / f"bench-{machine.slug(model.name)}.png"
-            report["sweep"] = sweep(model.base, plan.inputs, plan.num_updates, picture)
-    sys.stdout.write("\n".join(table(report)) + "\n")
+        keep = keeper(options.out, model, compute)
+        if not options.only_sweep:
+            head |= measure(model, plan, lambda found: keep(head | found))
+            sys.stdout.write("\n".join(table(head)) + "\n")
+        if options.sweep or options.only_sweep:
+            measure_sweep(options, model, plan, head, keep)
+
+
+def measure_sweep(
+    options: argparse.Namespace,
+    model: OpenedModel,
+    plan: Plan,
+    report: Report,
+    keep: Callable[[Report], None],
+) -> None:
+    """Adds to the report; the picture is drawn where this machine can draw."""
+    report |= {"model": model.name, "sweep": {}}
+    report |= {"resolution": plan.inputs.resolution, "lora_rank": plan.inputs.lora_rank}
+    report.setdefault("peak_flops_per_second", machine.measure_peak_flops(model.base.compute))
+    for name, points in sweep(model.base, plan.inputs, plan.num_updates, options.points):
+        report["sweep"][name] = [vars(point) for point in points]
+        keep(report)
+    sys.stdout.write("\n".join(sweep_table(report["sweep"])) + "\n")
+    draw(report, options.out_images / f"bench-{machine.slug(model.name)}.png")
+
+
+def keeper(folder: Path, model: OpenedModel, compute: Compute) -> Callable[[Report], None]:
+    """Writes the report so far, so that a run that is ended leaves what it found."""
     device = machine.slug(machine.device_name(compute.device))
-    path = options.out / f"bench-{machine.slug(model.name)}-{device}-{machine.today()}.json"
-    options.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    say(f"wrote {path.name}")
+    path = folder / f"bench-{machine.slug(model.name)}-{device}-{machine.today()}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def keep(report: Report) -> None:
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        say(f"wrote {path.name}")
+
+    return keep
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -64,12 +95,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--model", default=str(REPOSITORY / "weights" / "tiny"), help="a folder, or sd15-random")
     add("--zip", type=Path, help="pictures to train on; default: photos of 12 megapixels made here")
     add("--pictures", type=int, default=12, help="how many photos to make")
+    add("--task", choices=get_args(Task), default="object", help="for face, photos have one")
     add("--resolution", type=int, help="pixels a side; default: the model's own")
+    add("--variant", action="append", choices=VARIANTS, default=[], help="beside ours; again, more")
     add("--steps", type=int, default=10, help="updates in a row of each variant")
     add("--rounds", type=int, default=7, help="turns of each variant")
-    add("--job-seconds", type=float, default=60, help="for the training of the whole job, at most")
-    add("--no-memory", action="store_true", help="leave out peak memory, a process each on a CPU")
+    add("--job-seconds", type=float, default=60, help="for the whole job's training; 0: no job")
+    add("--memory", choices=("all", "ours", "none"), default="all", help="on a CPU, a process each")
     add("--sweep", action="store_true", help="also what grows with what; plots into docs/images")
+    add("--only-sweep", action="store_true", help="nothing but that")
+    add("--points", type=int, default=99, help="of everything that is swept, at most")
     add("--out", type=Path, default=REPOSITORY / "benchmarks" / "results")
     add("--out-images", type=Path, default=REPOSITORY / "docs" / "images")
     add("--memory-of", help=argparse.SUPPRESS)  # VARIANT:PHASE, in a process of its own
@@ -84,8 +119,12 @@ def pictures_of(options: argparse.Namespace) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "photos.zip"
-        say(f"making {options.pictures} photos of 12 megapixels, a second each ...")
-        write_set(path, ("JPEG",), options.pictures)
+        if not options.only_sweep:  # which makes its own, of the size that it wants
+            say(f"making {options.pictures} photos of 12 megapixels, a second each ...")
+            if options.task == "face":
+                write_face_set(path, options.pictures)
+            else:
+                write_set(path, ("JPEG",), options.pictures)
         yield path
 
 
@@ -95,11 +134,12 @@ def make_plan(options: argparse.Namespace, base: BaseModel, archive: Path) -> Pl
     return Plan(
         model=options.model,
         archive=archive,
-        inputs=TrainingInputs(task="object", resolution=resolution),
+        inputs=TrainingInputs(task=options.task, resolution=resolution),
         num_updates=options.steps,
         num_rounds=options.rounds,
         job_seconds=options.job_seconds,
-        with_memory=not options.no_memory,
+        memory=options.memory,
+        variants=tuple(options.variant),
     )
 
 

@@ -3,37 +3,40 @@
 Said from what was measured on it, not from tables of devices.
 """
 
-from typing import Any
+from benchmarks.measure import Report
+from benchmarks.variants import OURS
 
 # Photos decode, files are written and memory breaks into pieces beside what the bench saw.
 SPARE_SHARE = 0.1
 
 
-def diagnose(machine: dict[str, Any], large: dict[str, Any] | None) -> dict[str, Any]:
-    """The report, as JSON has it.
+def diagnose(machine: Report, large: Report) -> Report:
+    """The report, as JSON has it; None stands for what is not known.
 
     Args:
         machine: as `machine.describe` tells it.
-        large: what script/bench found for Stable Diffusion 1.5's shapes; None: it did not finish.
+        large: what script/bench has found so far for Stable Diffusion 1.5's shapes.
     """
     report = {
         name: machine[name]
         for name in ("device", "driver", "cuda", "precision", "because", "memory_bytes", "python")
     }
     report["torch"] = machine["packages"]["torch"]
-    if large is None:
-        return {**report, "fits": None, "peak_bytes": None, "default_job_seconds": None}
-    peak = max(phase["variants"]["ours"]["peak_bytes"] for phase in large["phases"].values())
+    phases = large.get("phases", {}).values()
+    peak = max((phase["variants"][OURS]["peak_bytes"] for phase in phases), default=None)
+    job = large.get("whole_job")
+    if job and peak:
+        peak = max(peak, job["peak_bytes"])
     return {
         **report,
-        "fits": peak * (1 + SPARE_SHARE) <= machine["memory_bytes"],
+        "fits": None if peak is None else peak * (1 + SPARE_SHARE) <= machine["memory_bytes"],
         "peak_bytes": peak,
-        "measured_on": f"{large['model']} at {large['resolution']} pixels",
-        "default_job_seconds": large["whole_job"]["default_seconds"],
+        "measured_on": f"{large['model']} at {large['resolution']} pixels" if large else None,
+        "default_job_seconds": job["default_seconds"] if job else None,
     }
 
 
-def lines(report: dict[str, Any]) -> list[str]:
+def lines(report: Report) -> list[str]:
     driver = f", driver {report['driver']}" if report["driver"] else ""
     told = [
         f"device     {report['device']}, {report['memory_bytes'] / 2**30:.0f} GiB{driver}",
@@ -43,9 +46,11 @@ def lines(report: dict[str, Any]) -> list[str]:
     if report["fits"] is None:
         return [*told, "SD 1.5     unknown: its benchmark did not finish, see above"]
     fits = "fits" if report["fits"] else "does NOT fit: lower the resolution"
+    seconds = report["default_job_seconds"]
+    job = f"takes about {seconds:.0f} s" if seconds else "did not finish: see above"
     return [
         *told,
         f"SD 1.5     {fits}: {report['peak_bytes'] / 2**30:.1f} GiB at most"
         f" ({report['measured_on']})",
-        f"a job      with default inputs takes about {report['default_job_seconds']:.0f} s",
+        f"a job      with default inputs {job}",
     ]

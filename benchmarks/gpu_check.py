@@ -14,24 +14,31 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from benchmarks import doctor, machine
+from benchmarks import doctor, machine, targets
 from benchmarks.machine import REPOSITORY, say
+from benchmarks.measure import Report
+from benchmarks.variants import PLAIN, VARIANTS
 from training.compute import pick_compute
 
 NEEDS = """\
 gpu-check runs the tests that need a GPU, script/bench on the small model and on Stable Diffusion
 1.5's shapes (random weights: nothing is downloaded), and says whether this machine is good for
-training. It needs a CUDA device with 10 GiB, 5 GB of disk for temporary files, and no network. It
-takes 3 to 6 minutes, 9 at most, and writes benchmarks/results/<device>-<date>.json."""
+training. It needs a CUDA device with 10 GiB, 8 GB of disk for temporary files, and no network. It
+takes 4 to 7 minutes, 9 at most, and writes benchmarks/results/<device>-<date>.json. With --sweep
+it measures instead how the cost grows with resolution, rank and pictures: 8 minutes at most."""
 NO_GPU = """\
 No CUDA device was found, so there is nothing to check here; that is no failure. On a machine with
 one, run this again. `script/gpu-check --on-cpu` tries out the check itself, on a narrow model."""
-TURNS = ("--steps", "10", "--rounds", "3")
-SHORT_TURNS = ("--steps", "1", "--rounds", "1", "--job-seconds", "1")
+PHOTOS = ("--zip", str(REPOSITORY / "examples" / "penguin.zip"))
+LARGE = ("--model", "sd15-random", "--rounds", "3")
+# As little as goes through every line.
+SHORT = (*PHOTOS, "--steps", "1", "--rounds", "1", "--job-seconds", "1", "--points", "2")
+NARROW = ("--model", "sd15-narrow-random")
+# What takes minutes to set up has a stage of its own.
+COSTLY = tuple(name for name, maker in VARIANTS.items() if maker.is_costly)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,39 +59,61 @@ class Outcome:
 
 
 def stages(folder: Path, *, on_cpu: bool) -> tuple[Stage, ...]:
-    """Limits add up to less than nine minutes. On a CPU: as little as goes through every line."""
-    photos = ("--zip", str(REPOSITORY / "examples" / "penguin.zip"))
-    bench = ("-m", "benchmarks.bench", "--out", str(folder))
-    tiny: tuple[str, ...] = (*bench, *photos)
-    large: tuple[str, ...] = (*bench, "--model", "sd15-random", *TURNS)
-    if on_cpu:
-        tiny = (*bench, *photos, *SHORT_TURNS, "--no-memory")
-        large = (*bench, *photos, *SHORT_TURNS, "--model", "sd15-narrow-random")
+    """Limits add up to less than nine minutes; each bench has a folder of its name."""
     # What a newer library warns of is not what is asked here, so warnings are no errors.
     pytest = ("-m", "pytest", "-q", "-o", "filterwarnings=default", "-p", "no:cacheprovider")
-    return (
-        Stage(name="tests", arguments=(*pytest, "-m", "gpu", "tests/test_gpu.py"), seconds=150),
-        Stage(name="tiny", arguments=tiny, seconds=120),
-        Stage(name="large", arguments=large, seconds=240),
-    )
+    tests = Stage(name="tests", arguments=(*pytest, "-m", "gpu", "tests/test_gpu.py"), seconds=100)
+    if on_cpu:
+        short = (*SHORT, "--variant", PLAIN, "--memory", "ours")
+        return (tests, bench_stage(folder, "large", 220, *NARROW, *short))
+    planned = [
+        tests,
+        bench_stage(folder, "tiny", 50, *PHOTOS, "--steps", "10", "--rounds", "5"),
+        bench_stage(folder, "large", 220, *LARGE, "--task", "face"),
+    ]
+    if COSTLY:
+        named = [word for name in COSTLY for word in ("--variant", name)]
+        costly = (*LARGE, *PHOTOS, "--job-seconds", "0", *named)
+        planned.append(bench_stage(folder, "costly", 165, *costly))
+    return tuple(planned)
+
+
+def stages_of_sweep(folder: Path, images: Path, *, on_cpu: bool) -> tuple[Stage, ...]:
+    size = SHORT if on_cpu else (*LARGE, "--steps", "8")
+    arguments = (*size, "--only-sweep", "--out-images", str(images))
+    return (bench_stage(folder, "sweep", 500, *arguments),)
+
+
+def bench_stage(folder: Path, name: str, seconds: float, *arguments: str) -> Stage:
+    command = ("-m", "benchmarks.bench", "--out", str(folder / name), *arguments)
+    return Stage(name=name, arguments=command, seconds=seconds)
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="script/gpu-check", description=NEEDS)
     parser.add_argument("--on-cpu", action="store_true", help="try out the check, without a GPU")
+    parser.add_argument("--sweep", action="store_true", help="what grows with what, and only that")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results")
+    parser.add_argument("--out-images", type=Path, default=REPOSITORY / "docs" / "images")
     options = parser.parse_args(arguments)
     say(NEEDS)
     if not torch.cuda.is_available() and not options.on_cpu:
         say(NO_GPU)
         return 0
     outcomes: dict[str, Outcome] = {}
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Report] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        for stage in stages(Path(temporary), on_cpu=options.on_cpu):
+        for stage in plan(Path(temporary), options):
             outcomes[stage.name] = run_stage(stage, Path(temporary))
-            found |= {path.stem: read(path) for path in Path(temporary).glob("*.json")}
-    return conclude(outcomes, found, options.out)
+            for path in (Path(temporary) / stage.name).glob("*.json"):
+                found[stage.name] = read(path)
+    return conclude(outcomes, found, options)
+
+
+def plan(folder: Path, options: argparse.Namespace) -> tuple[Stage, ...]:
+    if options.sweep:
+        return stages_of_sweep(folder, options.out_images.resolve(), on_cpu=options.on_cpu)
+    return stages(folder, on_cpu=options.on_cpu)
 
 
 def run_stage(stage: Stage, folder: Path) -> Outcome:
@@ -105,32 +134,35 @@ def run_stage(stage: Stage, folder: Path) -> Outcome:
     return Outcome(seconds=round(time.perf_counter() - start, 1), problem=problem)
 
 
-def read(path: Path) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+def read(path: Path) -> Report:
+    report: Report = json.loads(path.read_text(encoding="utf-8"))
     return report
 
 
-def conclude(outcomes: dict[str, Outcome], found: dict[str, dict[str, Any]], out: Path) -> int:
+def conclude(
+    outcomes: dict[str, Outcome], found: dict[str, Report], options: argparse.Namespace
+) -> int:
     """Tell and write it all; the exit status."""
     here = machine.describe(pick_compute())
-    of_model = {report["model"]: report for report in found.values()}
-    large = next((report for name, report in of_model.items() if name.startswith("sd15")), None)
-    diagnosis = doctor.diagnose(here, large)
-    report = {
-        "command": "script/gpu-check",
+    report: Report = {
+        "command": "script/gpu-check --sweep" if options.sweep else "script/gpu-check",
         "machine": here,
         "stages": {name: vars(outcome) for name, outcome in outcomes.items()},
-        "doctor": diagnosis,
-        "benchmarks": of_model,
+        "benchmarks": found,
     }
-    path = out / f"{machine.slug(here['device'])}-{machine.today()}.json"
-    out.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    if not options.sweep:
+        large = found.get("large", {})
+        report |= {"doctor": doctor.diagnose(here, large), "targets": targets.judge(large)}
+        lines += ["== doctor", *doctor.lines(report["doctor"])]
+        lines += ["== targets (of an H100)", *targets.lines(report["targets"]), "== stages"]
+    told = {name: outcome.problem or "passed" for name, outcome in outcomes.items()}
+    lines += [f"{name:<10} {told[name]}, {outcomes[name].seconds:.0f} s" for name in outcomes]
+    kind = "-sweep" if options.sweep else ""
+    path = options.out / f"{machine.slug(here['device'])}{kind}-{machine.today()}.json"
+    options.out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    say("\n== doctor")
-    sys.stdout.write("\n".join(doctor.lines(diagnosis)) + "\n")
-    for name, outcome in outcomes.items():
-        sys.stdout.write(f"{name:<10} {outcome.problem or 'passed'}, {outcome.seconds:.0f} s\n")
-    sys.stdout.write(f"wrote {path.name}\n")
+    sys.stdout.write("\n".join([*lines, f"wrote {path.name}"]) + "\n")
     return 1 if any(outcome.problem for outcome in outcomes.values()) else 0
 
 

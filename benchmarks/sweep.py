@@ -1,18 +1,18 @@
 """What grows with what: pictures, resolution, rank, and pictures an update sees."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.floor import count_flops
+from benchmarks.lesson import Lesson
 from benchmarks.machine import say, wait_for
-from benchmarks.steps import summarize, take_block
-from benchmarks.variants import Lesson, ours
+from benchmarks.steps import Turns, open_variant, summarize
+from benchmarks.variants import ours
 from preprocessing.example import Example
 from training.base_model import BaseModel
 from training.batches import TrainingPictures, encode_pictures
@@ -23,7 +23,7 @@ NUM_PICTURES = (1, 5, 20, 50, 100, 200)
 RANKS = (4, 8, 16, 32, 64, 128)
 BATCH_SIZES = (1, 2, 4, 8)
 SHARES_OF_NATIVE = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # resolutions, where the model can do them
-LARGEST_SIDE = 768
+SMALLEST_SIDE, LARGEST_SIDE = 64, 768
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,8 @@ class Point:
 
     Attributes:
         work: GFLOP of an update; for `pictures`, how many there are.
-        milliseconds: of a tuning update; for `pictures`, of encoding all of them.
+        milliseconds: of a tuning update; for `pictures`, of encoding all of them. Of the CPU on a
+            CPU, where other work on the machine changes the wall's.
         peak_bytes: on CUDA, of the device; else 0.
     """
 
@@ -44,28 +45,24 @@ class Point:
 
 
 def sweep(
-    base: BaseModel, inputs: TrainingInputs, num_updates: int, picture: Path
-) -> dict[str, list[Any]]:
-    """Take `num_updates` at every point, draw `picture`, and give what the JSON says."""
-    points: dict[str, list[Point]] = {
-        "pictures": [_encoding(base, inputs, n) for n in NUM_PICTURES]
-    }
-    points["resolution"] = [
-        _update(base, replace(inputs, resolution=side), 1, num_updates, side)
-        for side in resolutions(base)
-    ]
-    points["lora_rank"] = [
-        _update(base, replace(inputs, lora_rank=rank), 1, num_updates, rank) for rank in RANKS
-    ]
-    points["batch_size"] = [_update(base, inputs, size, num_updates, size) for size in BATCH_SIZES]
-    draw(points, picture)
-    return {name: [vars(point) for point in found] for name, found in points.items()}
+    base: BaseModel, inputs: TrainingInputs, num_updates: int, num_points: int
+) -> Iterator[tuple[str, list[Point]]]:
+    """What is varied, and its first `num_points` with `num_updates` at each; one by one."""
+    yield "pictures", [_encoding(base, inputs, number) for number in NUM_PICTURES[:num_points]]
+    sides = resolutions(base)[:num_points]
+    at_sides = [(side, replace(inputs, resolution=side)) for side in sides]
+    yield "resolution", [_update(base, one, 1, num_updates, side) for side, one in at_sides]
+    with_ranks = [(rank, replace(inputs, lora_rank=rank)) for rank in RANKS[:num_points]]
+    yield "lora_rank", [_update(base, one, 1, num_updates, rank) for rank, one in with_ranks]
+    sizes = BATCH_SIZES[:num_points]
+    yield "batch_size", [_update(base, inputs, size, num_updates, size) for size in sizes]
 
 
 def resolutions(base: BaseModel) -> tuple[int, ...]:
     limits = base.card.resolution
     sides = (round(share * limits.native / limits.step) * limits.step for share in SHARES_OF_NATIVE)
-    return tuple(s for s in sides if limits.smallest <= s <= min(limits.largest, LARGEST_SIDE))
+    smallest = max(limits.smallest, SMALLEST_SIDE)
+    return tuple(s for s in sides if smallest <= s <= min(limits.largest, LARGEST_SIDE))
 
 
 def _encoding(base: BaseModel, inputs: TrainingInputs, num_pictures: int) -> Point:
@@ -73,10 +70,11 @@ def _encoding(base: BaseModel, inputs: TrainingInputs, num_pictures: int) -> Poi
     settings = translate(inputs)
     encode(base, settings, noise_examples(1, inputs.resolution))  # warm
     examples = noise_examples(num_pictures, inputs.resolution)
-    start = time.perf_counter()
+    clock = time.process_time if base.compute.device.type == "cpu" else time.perf_counter
+    start = clock()
     encode(base, settings, examples)
     wait_for(base.compute.device)
-    taken = 1000 * (time.perf_counter() - start)
+    taken = 1000 * (clock() - start)
     return Point(
         value=num_pictures,
         work=num_pictures,
@@ -94,15 +92,19 @@ def _update(
     settings = replace(settings, tuning=replace(settings.tuning, batch_size=batch_size))
     pictures = encode(base, settings, noise_examples(4, inputs.resolution))
     lesson = Lesson(phase="tuning", base=base, pictures=pictures, settings=settings)
-    variant = ours(base)
-    with variant.open(lesson) as take_updates:
-        block = take_block(lesson, variant, [variant], take_updates, num_updates)
-    found = summarize([block], batch_size)
+    with ExitStack() as stack:
+        opened = open_variant(stack, lesson, ours(base), num_updates)
+    turns = Turns(
+        first_seconds=opened.first_seconds, peak_bytes=opened.peak_bytes, blocks=(opened.block,)
+    )
+    found = summarize(turns, batch_size)
     flops = count_flops(base, "tuning", inputs.resolution, batch_size, inputs.lora_rank)
     return Point(
         value=value,
         work=flops / 1e9,
-        milliseconds=found.ms_per_update,
+        milliseconds=batch_size * found.cpu_ms_per_picture
+        if found.cpu_ms_per_picture
+        else found.ms_per_update,
         spread_percent=found.spread_percent,
         peak_bytes=found.peak_bytes,
     )
@@ -125,28 +127,3 @@ def noise_examples(num: int, side: int) -> tuple[Example, ...]:
         )
         for _ in range(num)
     )
-
-
-def draw(points: dict[str, list[Point]], path: Path) -> None:
-    """Cost against work, a panel for each."""
-    import matplotlib as mpl  # not every machine that measures can draw
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, len(points), figsize=(11, 3))
-    for axis, (name, found) in zip(axes, points.items(), strict=True):
-        axis.plot([p.work for p in found], [p.milliseconds for p in found], marker="o")
-        for point in found:
-            axis.annotate(str(point.value), (point.work, point.milliseconds), fontsize=7)
-        is_encoding = name == "pictures"
-        axis.set(
-            title=name.replace("_", " "),
-            xlabel="pictures" if is_encoding else "GFLOP an update",
-            ylabel="ms, encoding all" if is_encoding else "ms an update",
-            xlim=(0, None),
-            ylim=(0, None),
-        )
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80)

@@ -1,16 +1,17 @@
 """The ways to train that are measured against each other, in turns and in one run.
 
 To add one (the engine without a fast path, say), write a function `BaseModel -> Variant` and name
-it in VARIANTS. `open` is entered once a phase; what it gives takes a number of updates, and calls
-`mark` after each.
+it in VARIANTS, with why_not=only_on_cuda where a CPU has nothing to gain from it.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 
+from benchmarks import prior_trainer
+from benchmarks.lesson import Lesson, Losses, Mark, TakeUpdates, Variant
 from benchmarks.models import num_bytes
 from benchmarks.plain_loop import (
     PlainModel,
@@ -21,43 +22,40 @@ from benchmarks.plain_loop import (
     remove_all,
     tune,
 )
+from benchmarks.prior_trainer import PRIOR
 from training.base_model import BaseModel
-from training.batches import TrainingPictures
+from training.compute import Compute
 from training.loop import Phase, Progress, run_phase
 from training.lora import lora_layers
 from training.pivotal import inversion_phase, tuning_phase
 from training.placeholders import Placeholders, new_words
-from training.settings import TrainingSettings
 from training.trained_lora import TEXT_ENCODER_TARGETS, UNET_TARGETS
 
-Mark = Callable[[], None]
-Losses = list[float]
-TakeUpdates = Callable[[int, Mark], Losses]
 OURS, PLAIN = "ours", "plain loop"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lesson:
-    """`phase`: "inversion" or "tuning"."""
+def anywhere(compute: Compute) -> str | None:
+    return None
 
-    phase: str
-    base: BaseModel
-    pictures: TrainingPictures
-    settings: TrainingSettings
-    seed: int = 0
 
-    def batch_size(self) -> int:
-        is_inversion = self.phase == "inversion"
-        return (self.settings.inversion if is_inversion else self.settings.tuning).batch_size
+def only_on_cuda(compute: Compute) -> str | None:
+    return None if compute.device.type == "cuda" else "it needs a CUDA device"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
-    """`weight_bytes`: of the models that it keeps on the device."""
+class Maker:
+    """How to make a variant.
 
-    name: str
-    weight_bytes: int
-    open: Callable[[Lesson], AbstractContextManager[TakeUpdates]]
+    Attributes:
+        make: gets the base model as it was loaded. All variants are open at once, so one that
+            changes other modules than `ours` does needs a copy of them.
+        why_not: gives the reason where it cannot be measured, else None.
+        is_costly: takes minutes to set up, and is measured only when it is named.
+    """
+
+    make: Callable[[BaseModel], Variant]
+    why_not: Callable[[Compute], str | None] = anywhere
+    is_costly: bool = False
 
 
 def ours(base: BaseModel) -> Variant:
@@ -85,7 +83,32 @@ def plain(base: BaseModel) -> Variant:
 
 # Made in this order, while the base model is as it was loaded. The first is what the others are
 # compared with.
-VARIANTS: dict[str, Callable[[BaseModel], Variant]] = {OURS: ours, PLAIN: plain}
+VARIANTS = {
+    OURS: Maker(make=ours),
+    PLAIN: Maker(make=plain),
+    PRIOR: Maker(make=prior_trainer.prior, why_not=prior_trainer.why_not),
+}
+
+
+def variants_for(
+    compute: Compute, names: Collection[str]
+) -> tuple[dict[str, Callable[[BaseModel], Variant]], dict[str, str]]:
+    """What can be measured there, ours always, and why the rest is left out.
+
+    Args:
+        names: none: all that are not costly.
+    """
+    chosen: dict[str, Callable[[BaseModel], Variant]] = {}
+    left_out: dict[str, str] = {}
+    for name, maker in VARIANTS.items():
+        reason = maker.why_not(compute)
+        if not reason and name not in {OURS, *names} and (names or maker.is_costly):
+            reason = f'not asked for: --variant "{name}"'
+        if reason:
+            left_out[name] = reason
+        else:
+            chosen[name] = maker.make
+    return chosen, left_out
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from benchmarks.machine import say
 from service.job import MadeLora, Request, make_lora
 from training.base_model import BaseModel
@@ -22,7 +24,9 @@ class WholeJob:
         steps: pictures seen by inversion and by tuning.
         seconds: stage -> seconds; "preparation" is the pictures' way through the VAE and the
             rehearsal that forecasts the run.
-        default_seconds: what it would be with the form's default steps.
+        default_seconds: with the form's default steps: as measured if those were taken, else
+            reckoned from it.
+        peak_bytes: on CUDA, of the device; else 0.
     """
 
     num_pictures: int
@@ -31,6 +35,7 @@ class WholeJob:
     seconds: dict[str, float]
     total_seconds: float
     default_seconds: float
+    peak_bytes: int
 
 
 def measure_whole_job(
@@ -51,6 +56,9 @@ def measure_whole_job(
     steps = tuple(max(2, 2 * math.floor(share * wanted / 2)) for wanted in default_steps)
     say(f"whole job: {steps[0]} + {steps[1]} steps, about {share * expected:.0f} s ...")
     shorter = replace(inputs, max_train_steps_ti=steps[0], max_train_steps_tuning=steps[1])
+    device = base.compute.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     with tempfile.TemporaryDirectory() as folder:
         request = Request(
             instance_data=archive,
@@ -60,7 +68,10 @@ def measure_whole_job(
             name="benchmark",
         )
         made = make_lora(base, request, Path(folder), lambda now: say(now.line()))
-        return _describe(made, (steps[0], steps[1]), default_steps)
+        found = _describe(made, (steps[0], steps[1]), default_steps)
+    if device.type != "cuda":
+        return found
+    return replace(found, peak_bytes=torch.cuda.max_memory_allocated(device))
 
 
 def _describe(made: MadeLora, steps: tuple[int, int], default_steps: tuple[int, int]) -> WholeJob:
@@ -83,4 +94,5 @@ def _describe(made: MadeLora, steps: tuple[int, int], default_steps: tuple[int, 
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
         total_seconds=round(total, 3),
         default_seconds=round(total + more, 1),
+        peak_bytes=0,
     )
