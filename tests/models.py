@@ -1,79 +1,154 @@
 """Stable Diffusions of random weights: the real ones' structure, in sizes a test can afford."""
 
 import copy
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from tests.conftest import TINY
+from tests.conftest import REPOSITORY, TINY
 from tests.lora_files import Layer
 from training.trained_lora import TrainedLora, canonical_text_encoder_path
+from weights.folder import read_json, write_json
+from weights.original_layout import complete_configs
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj")
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+CONFIGS = REPOSITORY / "weights" / "configs"
+PARTS = ("text_encoder", "unet", "vae")
+# A width of its own for the text, so that mixed-up layers also have the wrong shape.
+TEXT_WIDTH = 48
+FEW_TEXT_LAYERS = {"num_hidden_layers": 2}
+NARROW_TEXT = {
+    "hidden_size": TEXT_WIDTH,
+    "intermediate_size": 4 * TEXT_WIDTH,
+    "num_attention_heads": 4,
+    "projection_dim": TEXT_WIDTH,
+}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Kind:
-    """What makes one Stable Diffusion differ from another, as its published config.json says."""
+    """A Stable Diffusion.
 
-    channels: tuple[int, ...] = (320, 640, 1280, 1280)
-    heads: int | tuple[int, ...] = 8
-    text_width: int = 768
-    num_text_layers: int = 12
-    is_linear_projection: bool = False
-    hidden_act: str = "quick_gelu"
+    Attributes:
+        name: of its folder in weights/configs.
+        changes: part -> what is otherwise than its config.json there says.
+    """
+
+    name: str
+    changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+    def config(self, part: str) -> dict[str, object]:
+        return read_json(CONFIGS / self.name / part / "config.json") | dict(
+            self.changes.get(part, {})
+        )
 
 
-SD15 = Kind()
-SD21 = Kind(
-    heads=(5, 10, 20, 20),
-    text_width=1024,
-    num_text_layers=23,
-    is_linear_projection=True,
-    hidden_act="gelu",
-)
-# Every layer of the real ones, narrow; and the real widths, in fewer layers.
+SD15 = Kind(name="stable-diffusion-v1-5")
+SD21 = Kind(name="stable-diffusion-2-1")
+
+
+def narrow(name: str, heads: object) -> Kind:
+    """Every layer of the real one."""
+    unet = {
+        "block_out_channels": [32, 64, 96, 96],
+        "attention_head_dim": heads,
+        "cross_attention_dim": TEXT_WIDTH,
+    }
+    return Kind(name=name, changes={"unet": unet, "text_encoder": NARROW_TEXT})
+
+
+def shallow(name: str, heads: object) -> Kind:
+    """The real one's widths, in fewer layers."""
+    unet = {
+        "block_out_channels": [320],
+        "down_block_types": ["CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D"],
+        "attention_head_dim": heads,
+    }
+    return Kind(name=name, changes={"unet": unet, "text_encoder": FEW_TEXT_LAYERS})
+
+
+def smallest(name: str) -> Kind:
+    """The UNet's layers, each a few channels, and few layers of text."""
+    unet = {
+        "block_out_channels": [16, 32, 32, 32],
+        "attention_head_dim": [2, 4, 4, 4] if name == SD21.name else 2,
+        "cross_attention_dim": TEXT_WIDTH,
+        "norm_num_groups": 8,
+    }
+    vae = {"block_out_channels": [16, 16, 32, 32], "norm_num_groups": 8}
+    return Kind(
+        name=name,
+        changes={"unet": unet, "vae": vae, "text_encoder": NARROW_TEXT | FEW_TEXT_LAYERS},
+    )
+
+
 SMALL_KINDS = {
-    "SD 1.5, narrow": replace(SD15, channels=(32, 64, 96, 96), heads=4, text_width=48),
-    "SD 2.1, narrow": replace(SD21, channels=(32, 64, 96, 96), heads=(2, 4, 6, 6), text_width=48),
-    "SD 1.5, shallow": replace(SD15, channels=(320,), num_text_layers=2),
-    "SD 2.1, shallow": replace(SD21, channels=(320,), heads=(5,), num_text_layers=2),
+    "SD 1.5, narrow": narrow(SD15.name, heads=4),
+    "SD 2.1, narrow": narrow(SD21.name, heads=[2, 4, 6, 6]),
+    "SD 1.5, shallow": shallow(SD15.name, heads=8),
+    "SD 2.1, shallow": shallow(SD21.name, heads=[5]),
 }
 
 
 def build_unet(kind: Kind) -> UNet2DConditionModel:
-    num_attending = max(1, len(kind.channels) - 1)
-    down = ["CrossAttnDownBlock2D"] * num_attending
-    up = ["CrossAttnUpBlock2D"] * num_attending
-    without = len(kind.channels) - num_attending
-    heads = kind.heads if isinstance(kind.heads, int) else list(kind.heads)
-    return UNet2DConditionModel(
-        block_out_channels=kind.channels,
-        down_block_types=(*down, *["DownBlock2D"] * without),
-        up_block_types=(*["UpBlock2D"] * without, *up),
-        cross_attention_dim=kind.text_width,
-        attention_head_dim=heads,
-        use_linear_projection=kind.is_linear_projection,
-    ).eval()
+    return UNet2DConditionModel.from_config(kind.config("unet")).eval()
 
 
-def build_text_encoder(kind: Kind, vocab_size: int) -> CLIPTextModel:
-    config = CLIPTextConfig(
-        vocab_size=vocab_size,
-        hidden_size=kind.text_width,
-        intermediate_size=4 * kind.text_width,
-        num_hidden_layers=kind.num_text_layers,
-        num_attention_heads=kind.text_width // 16,
-        hidden_act=kind.hidden_act,
-        projection_dim=kind.text_width,
+def build_text_encoder(kind: Kind, **changes: object) -> CLIPTextModel:
+    return CLIPTextModel(CLIPTextConfig(**kind.config("text_encoder") | changes)).eval()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallModel:
+    """The parts with weights; `configs` is a folder like those in weights/configs."""
+
+    text_encoder: CLIPTextModel
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    configs: Path
+
+
+def build_small_model(name: str, folder: Path) -> SmallModel:
+    """The smallest of what weights/configs/`name` describes; its configs go to `folder`.
+
+    The weights are numbers that half precision can hold, so that saving them loses nothing.
+    """
+    torch.manual_seed(0)
+    kind = smallest(name)
+    complete_configs(CONFIGS / name, folder)
+    for part in PARTS:
+        write_json(folder / part / "config.json", kind.config(part))
+    model = SmallModel(
+        text_encoder=build_text_encoder(kind),
+        unet=build_unet(kind),
+        vae=AutoencoderKL.from_config(kind.config("vae")),
+        configs=folder,
     )
-    return CLIPTextModel(config).eval()
+    for part in PARTS:
+        getattr(model, part).half().float().eval()
+    return model
+
+
+def save_small_model(model: SmallModel, folder: Path) -> None:
+    """As a folder in diffusers format, in half precision."""
+    complete_configs(model.configs, folder)
+    for part in PARTS:
+        getattr(model, part).half().save_pretrained(folder / part, safe_serialization=True)
+        getattr(model, part).float()
 
 
 def build_small_pipeline(kind: Kind) -> StableDiffusionPipeline:
@@ -87,7 +162,7 @@ def _build_small_pipeline(kind: Kind) -> StableDiffusionPipeline:
     tokenizer = CLIPTokenizer.from_pretrained(TINY / "tokenizer")
     return StableDiffusionPipeline(
         vae=None,
-        text_encoder=build_text_encoder(kind, len(tokenizer)),
+        text_encoder=build_text_encoder(kind, vocab_size=len(tokenizer)),
         tokenizer=tokenizer,
         unet=build_unet(kind),
         scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),

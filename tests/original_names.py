@@ -5,7 +5,7 @@ import re
 import torch
 from torch import Tensor, nn
 
-from tests.small_models import SmallModel
+from tests.models import SmallModel
 
 LAYERS_PER_BLOCK = 2  # in all of Stable Diffusion's UNets
 RESNET = {

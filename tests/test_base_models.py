@@ -9,7 +9,7 @@ from torch import nn
 from cli.trainable import build_without_weights
 from preprocessing.example import Example
 from tests.conftest import noise_image
-from tests.small_models import CONFIGS, TEXT_WIDTH, build_small_model, save_small_model
+from tests.models import CONFIGS, TEXT_WIDTH, build_small_model, save_small_model
 from training.base_model import BaseModel, load_base_model
 from training.compute import pick_compute
 from training.loop import Progress

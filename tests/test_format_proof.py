@@ -14,6 +14,7 @@ from tests.models import (
     SMALL_KINDS,
     TARGETS,
     TEXT_TARGETS,
+    Kind,
     build_small_pipeline,
     build_text_encoder,
     build_unet,
@@ -164,11 +165,11 @@ def test_a_wrong_alpha_would_be_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "num_text_layers"), [(SD15, 12), (SD21, 23)])
 def test_the_real_models_have_the_layers_that_the_files_name(
-    kind: object, num_text_layers: int
+    kind: Kind, num_text_layers: int
 ) -> None:
     with torch.device("meta"):
-        unet = build_unet(kind)  # type: ignore[arg-type]
-        text_encoder = build_text_encoder(kind, 49408)  # type: ignore[arg-type]
+        unet = build_unet(kind)
+        text_encoder = build_text_encoder(kind)
     layers = {layer.path: layer for layer in layers_of(unet, TARGETS)}
     text_layers = layers_of(text_encoder, TEXT_TARGETS)
 

@@ -13,14 +13,14 @@ from torch import Tensor
 from cli.download_weights import main
 from cli.trainable import check_trainable
 from tests.conftest import REPOSITORY, TINY
-from tests.original_names import original_checkpoint
-from tests.small_models import (
+from tests.models import (
     PARTS,
     TEXT_WIDTH,
     SmallModel,
     build_small_model,
     save_small_model,
 )
+from tests.original_names import original_checkpoint
 from training.base_model import BaseModel, load_base_model
 from training.compute import pick_compute
 from weights.folder import CHECKSUMS, WeightsError, check_complete

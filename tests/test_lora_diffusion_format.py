@@ -16,6 +16,7 @@ from cli.sampling import build_pipeline
 from preprocessing.example import Example
 from tests.conftest import TINY
 from tests.lora_files import Layer, contents, recorded_order
+from tests.models import merge
 from training.base_model import BaseModel
 from training.formats import load, read_lora, unload, write_lora
 from training.formats.layers import STABLE_DIFFUSION_UNET, sort_paths, text_encoder_paths
@@ -142,23 +143,6 @@ def test_the_file_holds_what_the_old_reader_asks_for(lora: TrainedLora, tmp_path
     assert tensors["<s1>"].shape == (128,)
     # ff comes fifth: its GEGLU has 8 rows for each of attn1.to_q's.
     assert len(tensors["unet:4:up"]) == 8 * len(tensors["unet:0:up"])
-
-
-def merge(pipeline: StableDiffusionPipeline, lora: TrainedLora) -> None:
-    """An independent way to apply a LoRA: add up @ down to the weights, append the words' rows."""
-    for part, pairs in (("unet", lora.unet), ("text_encoder", lora.text_encoder)):
-        module = getattr(pipeline, part)
-        for path, pair in pairs.items():
-            own_path = path.removeprefix("text_model.")
-            try:
-                layer = module.get_submodule(path)
-            except AttributeError:
-                layer = module.get_submodule(own_path)
-            layer.weight.data += pair.up @ pair.down
-    pipeline.tokenizer.add_tokens(list(lora.embeddings))
-    table = pipeline.text_encoder.get_input_embeddings()
-    rows = torch.cat([table.weight.data, *(row[None] for row in lora.embeddings.values())])
-    pipeline.text_encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
 
 
 def test_the_written_file_gives_a_diffusers_pipeline_the_trained_models_picture(
