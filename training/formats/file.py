@@ -43,11 +43,12 @@ def write_file(
     Raises:
         OSError: when the disk is full or the folder cannot be written to; nothing is left behind.
     """
-    contents = to_bytes(tensors, metadata, hash_metadata)
+    header, data = _serialize(tensors, metadata, hash_metadata)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(contents)
+            file.write(header)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
@@ -57,20 +58,21 @@ def write_file(
         raise
 
 
-def to_bytes(
+def _serialize(
     tensors: dict[str, Tensor],
     metadata: dict[str, str],
-    hash_metadata: Callable[[str], dict[str, str]] = lambda digest: {},
-) -> bytes:
-    """safetensors writes its metadata in a random order: sort the header it made."""
+    hash_metadata: Callable[[str], dict[str, str]],
+) -> tuple[bytes, memoryview]:
+    """-> header and data. safetensors writes its metadata in a random order: sort what it made."""
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     unsorted = safetensors.torch.save(contiguous)
     data_start = LENGTH_BYTES + int.from_bytes(unsorted[:LENGTH_BYTES], "little")
-    header, data = json.loads(unsorted[LENGTH_BYTES:data_start]), unsorted[data_start:]
+    header = json.loads(unsorted[LENGTH_BYTES:data_start])
+    data = memoryview(unsorted)[data_start:]  # at rank 128 each copy is a hundred megabytes
     header["__metadata__"] = metadata | hash_metadata(hashlib.sha256(data).hexdigest())
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % LENGTH_BYTES)
-    return len(text).to_bytes(LENGTH_BYTES, "little") + text + data
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text, data
 
 
 def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
