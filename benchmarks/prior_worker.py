@@ -13,6 +13,7 @@ import importlib.util
 import itertools
 import json
 import os
+import re
 import resource
 import sys
 import time
@@ -72,9 +73,8 @@ class Feed:
             self.await_wish()
 
     def answer(self) -> None:
-        peak = MAXRSS_BYTES * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         losses = [float(loss) for loss in self.losses]
-        told = {"moments": self.moments, "losses": losses, "peak_bytes": peak}
+        told = {"moments": self.moments, "losses": losses, "peak_bytes": peak_of_this_process()}
         self.answers.write(json.dumps(told) + "\n")
         self.answers.flush()
 
@@ -86,6 +86,15 @@ class Feed:
         if not line:
             raise LessonIsOverError
         self.num_wanted = int(line)
+
+
+def peak_of_this_process() -> int:
+    """As benchmarks/machine.py, which this Python cannot import."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
+        return 1024 * int(peak)
+    return MAXRSS_BYTES * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def main(folder: Path) -> None:
