@@ -24,13 +24,7 @@ def count_flops(base: BaseModel, phase: str, resolution: int, batch_size: int, r
         resolution: pixels a side.
         batch_size: pictures an update sees.
     """
-    shapes = replace(
-        base,
-        unet=_on_meta(base.unet),
-        text_encoder=_on_meta(base.text_encoder),
-        noise_scheduler=copy.deepcopy(base.noise_scheduler),  # it moves its table to the latents
-        compute=Compute(META, torch.float32, "only shapes"),
-    )
+    shapes = on_meta(base)
     with ExitStack() as stack:
         if phase == "inversion":
             shapes.text_encoder.get_input_embeddings().requires_grad_(True)
@@ -46,7 +40,20 @@ def count_flops(base: BaseModel, phase: str, resolution: int, batch_size: int, r
     return counter.get_total_flops()
 
 
-def _on_meta(module: torch.nn.Module) -> torch.nn.Module:
+def on_meta(base: BaseModel) -> BaseModel:
+    """Its shapes; the VAE stays as it is."""
+    noise_scheduler = copy.deepcopy(base.noise_scheduler)
+    noise_scheduler.alphas_cumprod = noise_scheduler.alphas_cumprod.to(META)
+    return replace(
+        base,
+        unet=_without_numbers(base.unet),
+        text_encoder=_without_numbers(base.text_encoder),
+        noise_scheduler=noise_scheduler,
+        compute=Compute(META, torch.float32, "only shapes"),
+    )
+
+
+def _without_numbers(module: torch.nn.Module) -> torch.nn.Module:
     memo: dict[int, object] = {
         id(tensor): type(tensor)(torch.empty_like(tensor, device=META, dtype=torch.float32), False)
         for tensor in module.parameters()

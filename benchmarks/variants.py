@@ -4,6 +4,7 @@ To add one (the engine without a fast path, say), write a function `BaseModel ->
 it in VARIANTS, with why_not=only_on_cuda where a CPU has nothing to gain from it.
 """
 
+import copy
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -25,13 +26,15 @@ from benchmarks.plain_loop import (
 from benchmarks.prior_trainer import PRIOR
 from training.base_model import BaseModel
 from training.compute import Compute
-from training.loop import Phase, Progress, run_phase
 from training.lora import lora_layers
+from training.phase import Phase
 from training.pivotal import inversion_phase, tuning_phase
 from training.placeholders import Placeholders, new_words
 from training.trained_lora import TEXT_ENCODER_TARGETS, UNET_TARGETS
+from training.updates import NUM_BEFORE_CAPTURE, open_updates
 
 OURS, PLAIN = "ours", "plain loop"
+EAGER, CONTIGUOUS, COMPILED = "ours, no graph", "ours, not channels last", "ours, compiled"
 
 
 def anywhere(compute: Compute) -> str | None:
@@ -66,6 +69,39 @@ def ours(base: BaseModel) -> Variant:
     )
 
 
+def without_graph(base: BaseModel) -> Variant:
+    """Every operation launched on its own."""
+    eager = replace(_copy(base), compute=replace(base.compute, uses_graphs=False))
+    return _of_copy(EAGER, eager)
+
+
+def contiguous(base: BaseModel) -> Variant:
+    """Convolution weights laid out as they are in the file."""
+    copied = _copy(base)
+    copied.unet.to(memory_format=torch.contiguous_format)
+    return _of_copy(CONTIGUOUS, copied)
+
+
+def compiled(base: BaseModel) -> Variant:
+    """The UNet by torch.compile, inside the CUDA graph; compiling is the first update's."""
+    copied = _copy(base)
+    copied.unet.compile()
+    return _of_copy(COMPILED, copied)
+
+
+def _copy(base: BaseModel) -> BaseModel:
+    parts = (copy.deepcopy(part) for part in (base.unet, base.text_encoder))
+    return replace(base, **dict(zip(("unet", "text_encoder"), parts, strict=True)))
+
+
+def _of_copy(name: str, copied: BaseModel) -> Variant:
+    return Variant(
+        name=name,
+        weight_bytes=num_bytes(copied.unet, copied.text_encoder),
+        open=lambda lesson: _open_ours(replace(lesson, base=copied)),
+    )
+
+
 def plain(base: BaseModel) -> Variant:
     model = copy_for_plain_loop(base)
 
@@ -85,6 +121,9 @@ def plain(base: BaseModel) -> Variant:
 # compared with.
 VARIANTS = {
     OURS: Maker(make=ours),
+    EAGER: Maker(make=without_graph, why_not=only_on_cuda),
+    CONTIGUOUS: Maker(make=contiguous, why_not=only_on_cuda),
+    COMPILED: Maker(make=compiled, why_not=only_on_cuda, is_costly=True),
     PLAIN: Maker(make=plain),
     PRIOR: Maker(make=prior_trainer.prior, why_not=prior_trainer.why_not),
 }
@@ -120,12 +159,15 @@ def _open_ours(lesson: Lesson) -> Iterator[TakeUpdates]:
         phase = _our_phase(stack, lesson, words, generator)
 
         def take_updates(num_updates: int, mark: Mark) -> Losses:
-            def project_and_mark(learning_rate: float) -> None:
-                phase.project(learning_rate)
-                mark()
-
-            timed = replace(phase, num_updates=num_updates, project=project_and_mark)
-            return list(run_phase(timed, base, lesson.pictures, generator, _ignore).losses)
+            num_before = NUM_BEFORE_CAPTURE + 1 if base.compute.uses_graphs else 0
+            longer = replace(phase, num_updates=num_before + num_updates)
+            with open_updates(longer, base, lesson.pictures, generator) as updates:
+                for number in range(longer.num_updates):
+                    updates.take()
+                    if number >= num_before:
+                        mark()
+                losses: Losses = updates.losses.tolist()
+            return losses
 
         yield take_updates
 
@@ -144,11 +186,9 @@ def _our_phase(
             (base.text_encoder, TEXT_ENCODER_TARGETS),
         )
     )
-    return tuning_phase(base, settings.tuning, settings.lr_scheduler, unet_layers, text_layers)
-
-
-def _ignore(progress: Progress) -> None:
-    pass
+    return tuning_phase(
+        base, settings.tuning, settings.lr_scheduler, unet_layers.flat, text_layers.flat
+    )
 
 
 def _plain_updates(model: PlainModel, lesson: Lesson) -> TakeUpdates:

@@ -16,7 +16,7 @@ from cli.pictures import describe_pictures
 from preprocessing.prompts import parse_list
 from service.job import MadeLora, Request
 from training.base_model import BaseModel
-from training.loop import PhaseHistory
+from training.phase import PhaseHistory
 from training.settings import translate
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "safetensors", "pillow")

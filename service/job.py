@@ -17,8 +17,8 @@ from preprocessing.prompts import parse_list
 from service.workplace import storage_error
 from training.base_model import BaseModel
 from training.formats import write_lora
-from training.loop import Report
 from training.origin import Origin
+from training.phase import Report
 from training.pivotal import Trained, train
 from training.settings import SettingsError, TrainingInputs, TrainingSettings, translate
 

@@ -12,8 +12,8 @@ from tests.conftest import noise_image
 from tests.models import CONFIGS, TEXT_WIDTH, build_small_model, save_small_model
 from training.base_model import BaseModel, load_base_model
 from training.compute import pick_compute
-from training.loop import Progress
 from training.loss import denoising_loss, denoising_target, uniform_weight
+from training.phase import Progress
 from training.pivotal import Trained, train
 from training.settings import TrainingSettings
 from training.trained_lora import TEXT_ENCODER_TARGETS, UNET_TARGETS

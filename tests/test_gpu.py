@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,13 @@ from preprocessing.example import Example
 from service.answers import OutOfMemoryError, answered, free_memory
 from tests.conftest import TINY
 from training.base_model import BaseModel, load_base_model
+from training.batches import encode_pictures
 from training.compute import Compute, pick_compute
 from training.formats import FORMATS, load, unload, write_lora
-from training.loop import Progress
-from training.pivotal import Trained, train
+from training.loop import run_phase
+from training.phase import Progress
+from training.pivotal import Trained, inversion_phase, train
+from training.placeholders import new_words
 from training.settings import TrainingInputs, TrainingSettings, translate
 
 Settings = Callable[..., TrainingSettings]
@@ -125,6 +129,63 @@ def test_the_files_load_and_draw(
     assert with_lora.tobytes() != plain.tobytes()
     assert with_words.tobytes() != with_lora.tobytes()
     assert sample(pipeline, there, ["a photo of a house"], [0], 64)[0].tobytes() == plain.tobytes()
+
+
+@pytest.fixture
+def on_gpu() -> BaseModel:
+    return load_base_model(TINY, pick_compute())
+
+
+def without_graphs(base: BaseModel) -> BaseModel:
+    return replace(base, compute=replace(base.compute, uses_graphs=False))
+
+
+def changes(trained: Trained) -> torch.Tensor:
+    """up @ down of all layers, one after the other."""
+    pairs = (*trained.lora.unet.values(), *trained.lora.text_encoder.values())
+    return torch.cat([(pair.up @ pair.down).flatten() for pair in pairs])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_graph_gives_what_launching_each_operation_gives(
+    on_gpu: BaseModel, examples: list[Example], short: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert on_gpu.compute.uses_graphs
+    settings = short(max_train_steps_ti=100, max_train_steps_tuning=50)
+
+    graph = train(on_gpu, examples, settings, ignore)
+    eager = train(without_graphs(on_gpu), examples, settings, ignore)
+
+    assert "no CUDA graph" not in caplog.text
+    for one, other in zip(graph.histories, eager.histories, strict=True):
+        assert len(one.losses) == 50
+        assert one.losses == pytest.approx(other.losses, rel=1e-3)
+    difference = (changes(graph) - changes(eager)).norm() / changes(eager).norm()
+    assert difference < 0.05
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_what_cannot_be_captured_is_launched_and_this_is_said(
+    on_gpu: BaseModel, examples: list[Example], short: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Asking for a number cannot be captured. The run goes on with the draws it would have had."""
+
+    def found(base: BaseModel, project: Callable[[torch.Tensor], None]) -> tuple[float, ...]:
+        generator = base.compute.generator(0)
+        with new_words(base, ("<s1>",), generator) as words:
+            pictures = encode_pictures(base, examples, words.tokenize, mirror=False)
+            phase = replace(inversion_phase(base, words, short()), num_updates=8, project=project)
+            losses = run_phase(phase, base, pictures, generator, ignore).losses
+        return (*losses, torch.rand((), generator=generator, device="cuda").item())
+
+    def ask(rate: torch.Tensor) -> None:
+        rate.item()
+
+    asking = found(on_gpu, ask)
+    assert "inversion: no CUDA graph, each operation is launched on its own" in caplog.text
+    assert asking == pytest.approx(found(without_graphs(on_gpu), lambda rate: None), rel=1e-3)
 
 
 @contextmanager

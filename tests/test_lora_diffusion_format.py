@@ -20,7 +20,7 @@ from tests.models import merge
 from training.base_model import BaseModel
 from training.formats import load, read_lora, unload, write_lora
 from training.formats.layers import STABLE_DIFFUSION_UNET, sort_paths, text_encoder_paths
-from training.loop import Progress
+from training.phase import Progress
 from training.pivotal import train
 from training.settings import TrainingInputs, translate
 from training.trained_lora import UNET_TARGETS, LoraPair, TrainedLora

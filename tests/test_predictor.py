@@ -22,7 +22,7 @@ from training.base_card import base_model_folder
 from training.base_model import BaseModel
 from training.forecast import TooLongError
 from training.formats import read_lora
-from training.loop import Progress
+from training.phase import Progress
 from training.settings import SettingsError, TrainingInputs
 
 REPOSITORY = Path(__file__).parent.parent

@@ -15,10 +15,12 @@ from preprocessing.example import Example
 from tests.conftest import REPOSITORY
 from training.base_model import BaseModel
 from training.formats import write_lora
-from training.loop import Progress, TrainingDivergedError, draw_timesteps
+from training.loop import TrainingDivergedError
+from training.phase import Progress
 from training.pivotal import Trained, inversion_phase, train, tuning_phase
 from training.placeholders import new_words
 from training.settings import TrainingInputs, TrainingSettings, translate
+from training.updates import draw_timesteps
 
 Settings = Callable[..., TrainingSettings]
 
@@ -172,7 +174,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_what_to_lower(
 def test_each_phase_draws_its_own_timesteps(base: BaseModel, short: Settings) -> None:
     """As the prior service: inversion from all 1000, tuning from the 800 that are less noisy."""
     settings, generator = short(), torch.Generator().manual_seed(0)
-    tuning = tuning_phase(base, settings.tuning, "constant", {}, {})
+    nothing = torch.nn.Parameter(torch.zeros(1))
+    tuning = tuning_phase(base, settings.tuning, "constant", nothing, nothing)
     with new_words(base, ("<s1>", "<s2>"), generator) as words:
         inversion = inversion_phase(base, words, settings)
 

@@ -65,12 +65,15 @@ def load_base_model(folder: Path, compute: Compute) -> BaseModel:
         part.to(memory_format=torch.channels_last)
     if compute.device.type == "cpu":
         set_cpu_threads(unet.num_parameters())
+    noise_scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler", **offline)
+    # It would fetch its table from the CPU at the first use.
+    noise_scheduler.alphas_cumprod = noise_scheduler.alphas_cumprod.to(compute.device)
     return BaseModel(
         tokenizer=CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", **offline),
         text_encoder=text_encoder,
         vae=vae,
         unet=unet,
-        noise_scheduler=DDPMScheduler.from_pretrained(folder, subfolder="scheduler", **offline),
+        noise_scheduler=noise_scheduler,
         compute=compute,
         card=read_card(folder),
     )

@@ -40,9 +40,6 @@ class TrainingPictures:
     def __len__(self) -> int:
         return len(self.latent_means)
 
-    def all_indices(self) -> Tensor:
-        return torch.arange(len(self), device=self.latent_means.device)
-
 
 @dataclass(frozen=True)
 class Batch:

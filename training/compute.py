@@ -13,11 +13,16 @@ SMALL_MODEL_PARAMETERS = 50_000_000
 
 @dataclass(frozen=True)
 class Compute:
-    """Where tensors live and how frozen weights are stored; what learns is always float32."""
+    """Where tensors live and how frozen weights are stored; what learns is always float32.
+
+    Attributes:
+        uses_graphs: whether an update is launched as one CUDA graph, see training/updates.py.
+    """
 
     device: torch.device
     dtype: torch.dtype
     reason: str
+    uses_graphs: bool = False
 
     def autocast(self) -> AbstractContextManager[None]:
         enabled = self.dtype != torch.float32
@@ -36,7 +41,9 @@ def pick_compute() -> Compute:
         return Compute(torch.device("cpu"), torch.float32, "no CUDA device found")
     name = torch.cuda.get_device_name()
     if torch.cuda.is_bf16_supported(including_emulation=False):
-        return Compute(torch.device("cuda"), torch.bfloat16, f"{name} computes in bfloat16")
+        reason = f"{name} computes in bfloat16"
+        return Compute(torch.device("cuda"), torch.bfloat16, reason, uses_graphs=True)
+    # Here a scaler decides after each update whether it counts.
     return Compute(torch.device("cuda"), torch.float16, f"{name} has no bfloat16")
 
 

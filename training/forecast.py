@@ -3,16 +3,18 @@
 import math
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from training.base_model import BaseModel
 from training.batches import TrainingPictures
-from training.loop import Phase, draw_loss
+from training.phase import Phase
 from training.settings import SettingsError
+from training.updates import NUM_BEFORE_CAPTURE, open_updates
 
-NUM_WARM_UP, NUM_TIMED = 1, 2
-# Of the time that is left, what a forecast and a suggestion may use: no two runs take equally long,
-# and the optimiser's own work (up to 15 percent, at rank 128) is not rehearsed.
+NUM_TIMED = 2
+# Of the time that is left, what a forecast and a suggestion may use: no two runs take equally long.
 ACCEPTED_SHARE, SUGGESTED_SHARE = 0.9, 0.8
 
 
@@ -30,22 +32,21 @@ class PhaseForecast:
 
 
 def forecast_phase(phase: Phase, base: BaseModel, pictures: TrainingPictures) -> PhaseForecast:
-    """Time a few updates without taking them: nothing learns, no chance of the run is spent."""
+    """Take a few updates, time the last, and take them back; no chance of the run is spent."""
+    before = [parameter.detach().clone() for parameter in phase.parameters()]
+    num_warm_up = NUM_BEFORE_CAPTURE + 1 if base.compute.uses_graphs else 1
+    rehearsal = replace(phase, num_updates=num_warm_up + NUM_TIMED if phase.num_updates else 0)
     seconds = []
-    generator = base.compute.generator(0)
-    num_rehearsed = NUM_WARM_UP + NUM_TIMED if phase.num_updates else 0
-    for update in range(num_rehearsed):
-        start = time.perf_counter()
-        chosen = pictures.all_indices()[update % len(pictures) :][: phase.batch_size]
-        chosen = chosen.repeat(phase.batch_size)[: phase.batch_size]
-        with base.compute.autocast():
-            loss = draw_loss(phase, base, pictures, chosen, generator)
-        loss.backward()
-        loss.item()  # waits for the device
-        for parameter in phase.parameters():
-            parameter.grad = None
-        seconds.append(time.perf_counter() - start)
-    per_update = statistics.median(seconds[NUM_WARM_UP:]) if seconds else 0.0
+    with open_updates(rehearsal, base, pictures, base.compute.generator(0)) as updates:
+        for update in range(rehearsal.num_updates):
+            start = time.perf_counter()
+            updates.take()
+            updates.losses[update].item()  # waits for the device
+            seconds.append(time.perf_counter() - start)
+    with torch.no_grad():
+        for parameter, value in zip(phase.parameters(), before, strict=True):
+            parameter.copy_(value)
+    per_update = statistics.median(seconds[num_warm_up:]) if seconds else 0.0
     return PhaseForecast(
         name=phase.name,
         num_steps=phase.num_updates * phase.batch_size,

@@ -1,95 +1,23 @@
 """The optimisation loop that both phases run."""
 
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import torch
-from diffusers.optimization import get_scheduler
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.base_model import BaseModel
-from training.batches import TrainingPictures, draw_batch, picture_order
-from training.loss import denoising_loss
-from training.settings import LrScheduler
+from training.batches import TrainingPictures
+from training.phase import Phase, PhaseHistory, Progress, Report
+from training.updates import open_updates
 
 SECONDS_BETWEEN_REPORTS = 2.0
-WARM_UP_FRACTION = 0.05  # of a phase's updates, for the one schedule that asks for it
+# The device is given as many updates at once as it takes in this time, and then asked how they
+# went: seldom enough to cost nothing, often enough to notice a cancellation or a broken loss.
+SECONDS_OF_A_STRETCH = 0.3
 
 
 class TrainingDivergedError(ArithmeticError):
     """The loss is no number any more; the message says where and what to lower."""
-
-
-def _no_projection(learning_rate: float) -> None:
-    pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """One optimisation: what learns, how fast, for how long.
-
-    Attributes:
-        advice: which input to lower when the loss diverges.
-        min_timestep, max_timestep: timesteps are drawn from the first up to, not including, the
-            last: 0 is nearly no noise, 999 nearly nothing but noise.
-        project: called after every update with the learning rate of that update.
-    """
-
-    name: str
-    num_updates: int
-    batch_size: int
-    parameter_groups: list[dict[str, Any]]
-    lr_scheduler: LrScheduler
-    min_timestep: int
-    max_timestep: int
-    advice: str
-    max_grad_norm: float = math.inf
-    project: Callable[[float], None] = _no_projection
-
-    def parameters(self) -> list[nn.Parameter]:
-        return [p for group in self.parameter_groups for p in group["params"]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a phase is. A step is one picture seen, as the caller counts them.
-
-    Attributes:
-        loss: mean since the report before.
-    """
-
-    phase: str
-    step: int
-    num_steps: int
-    loss: float
-    learning_rate: float
-    steps_per_second: float
-    seconds_left: float
-
-    def line(self) -> str:
-        minutes, seconds = divmod(round(self.seconds_left), 60)
-        return (
-            f"{self.phase:<9} {self.step:>5}/{self.num_steps}  loss {self.loss:.4f}"
-            f"  lr {self.learning_rate:.1e}  {self.steps_per_second:.1f} steps/s"
-            f"  eta {minutes}m{seconds:02d}s"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhaseHistory:
-    """What happened at each update of a phase: the loss, and the first group's learning rate."""
-
-    name: str
-    batch_size: int
-    losses: tuple[float, ...]
-    learning_rates: tuple[float, ...]
-    seconds: float
-
-
-Report = Callable[[Progress], None]
 
 
 def run_phase(
@@ -100,110 +28,66 @@ def run_phase(
     report: Report,
 ) -> PhaseHistory:
     """Raises: TrainingDivergedError, when the loss becomes NaN or infinite."""
-    optimizer = torch.optim.AdamW(phase.parameter_groups, fused=True)
-    lr_scheduler = get_scheduler(
-        phase.lr_scheduler,
-        optimizer,
-        num_warmup_steps=_warm_up_updates(phase),
-        num_training_steps=max(1, phase.num_updates),
-    )
-    scaler = base.compute.grad_scaler()
-    order = picture_order(len(pictures), phase.num_updates * phase.batch_size, generator)
-    chosen = order.view(phase.num_updates, phase.batch_size)
-    losses = torch.zeros(phase.num_updates, device=base.compute.device)
-    learning_rates = []
     clock = _Clock(phase)
-
-    for update in range(phase.num_updates):
-        learning_rate = lr_scheduler.get_last_lr()[0]
-        with base.compute.autocast():
-            loss = draw_loss(phase, base, pictures, chosen[update], generator)
-        scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)
-        if phase.max_grad_norm < math.inf:
-            nn.utils.clip_grad_norm_(phase.parameters(), phase.max_grad_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        lr_scheduler.step()
-        phase.project(learning_rate)
-
-        losses[update] = loss.detach()
-        learning_rates.append(learning_rate)
-        if clock.is_due(update + 1):
-            report(clock.progress(losses[: update + 1], learning_rate))
-
-    return PhaseHistory(
-        name=phase.name,
-        batch_size=phase.batch_size,
-        losses=tuple(losses.tolist()),
-        learning_rates=tuple(learning_rates),
-        seconds=clock.elapsed(),
-    )
-
-
-def draw_loss(
-    phase: Phase,
-    base: BaseModel,
-    pictures: TrainingPictures,
-    chosen: Tensor,
-    generator: torch.Generator,
-) -> Tensor:
-    """Noise the chosen pictures as the phase asks, and measure what the model makes of it."""
-    batch = draw_batch(pictures, chosen, generator)
-    device = batch.latents.device
-    noise = torch.randn(batch.latents.shape, generator=generator, device=device)
-    timesteps = draw_timesteps(phase, len(chosen), generator)
-    return denoising_loss(base, batch.latents, noise, timesteps, batch.input_ids, batch.loss_weight)
-
-
-def draw_timesteps(phase: Phase, num: int, generator: torch.Generator) -> Tensor:
-    """(num,) timesteps, each of the phase's range as likely as the others."""
-    return torch.randint(
-        phase.min_timestep,
-        phase.max_timestep,
-        (num,),
-        generator=generator,
-        device=generator.device,
-    )
-
-
-def _warm_up_updates(phase: Phase) -> int:
-    if phase.lr_scheduler != "constant_with_warmup":
-        return 0
-    return math.ceil(WARM_UP_FRACTION * phase.num_updates)
+    with open_updates(phase, base, pictures, generator) as updates:
+        rates = updates.rates[:, 0].tolist()
+        while clock.num_done < phase.num_updates:
+            for _ in range(clock.next_stretch()):
+                updates.take()
+                clock.num_done += 1
+            losses = updates.losses[clock.num_checked : clock.num_done]
+            check_finite(phase, losses, clock.num_checked)  # waits for the device
+            clock.end_stretch()
+            if clock.is_report_due():
+                since = updates.losses[clock.num_reported : clock.num_done]
+                report(clock.progress(since.mean().item(), rates[clock.num_done - 1]))
+        return PhaseHistory(
+            name=phase.name,
+            batch_size=phase.batch_size,
+            losses=tuple(updates.losses.tolist()),
+            learning_rates=tuple(rates),
+            seconds=clock.elapsed(),
+        )
 
 
 class _Clock:
-    """Says when a report is due; the losses leave the device only then."""
+    """Says how many updates to give the device at once, and when a report is due."""
 
     def __init__(self, phase: Phase) -> None:
         self.phase = phase
-        self.started = self.reported_at = time.monotonic()
-        self.num_reported = 0
+        self.num_done = self.num_checked = self.num_reported = 0
+        self.started = self.reported_at = self.checked_at = time.monotonic()
+        self.seconds_per_update = SECONDS_OF_A_STRETCH
 
     def elapsed(self) -> float:
         return time.monotonic() - self.started
 
-    def is_due(self, num_done: int) -> bool:
-        waited = time.monotonic() - self.reported_at
-        return waited >= SECONDS_BETWEEN_REPORTS or num_done == self.phase.num_updates
+    def next_stretch(self) -> int:
+        """At first one update, to see how long it takes."""
+        fitting = max(1, int(SECONDS_OF_A_STRETCH / self.seconds_per_update))
+        return min(fitting, self.phase.num_updates - self.num_done)
 
-    def progress(self, losses: Tensor, learning_rate: float) -> Progress:
-        """`losses`: of all updates so far."""
-        phase, num_done = self.phase, len(losses)
-        check_finite(phase, losses[self.num_reported :], self.num_reported)
-        mean_loss = losses[self.num_reported :].mean().item()
-        self.reported_at, self.num_reported = time.monotonic(), num_done
-        updates_per_second = num_done / max(self.elapsed(), 1e-6)
+    def end_stretch(self) -> None:
+        now = time.monotonic()
+        self.seconds_per_update = (now - self.checked_at) / (self.num_done - self.num_checked)
+        self.checked_at, self.num_checked = now, self.num_done
+
+    def is_report_due(self) -> bool:
+        waited = time.monotonic() - self.reported_at
+        return waited >= SECONDS_BETWEEN_REPORTS or self.num_done == self.phase.num_updates
+
+    def progress(self, mean_loss: float, learning_rate: float) -> Progress:
+        phase = self.phase
+        self.reported_at, self.num_reported = time.monotonic(), self.num_done
+        updates_per_second = self.num_done / max(self.elapsed(), 1e-6)
         return Progress(
             phase=phase.name,
-            step=num_done * phase.batch_size,
+            step=self.num_done * phase.batch_size,
             num_steps=phase.num_updates * phase.batch_size,
             loss=mean_loss,
             learning_rate=learning_rate,
             steps_per_second=updates_per_second * phase.batch_size,
-            seconds_left=(phase.num_updates - num_done) / updates_per_second,
+            seconds_left=(phase.num_updates - self.num_done) / updates_per_second,
         )
 
 

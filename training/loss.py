@@ -29,6 +29,7 @@ def denoising_loss(
     """
     noisy_latents = base.noise_scheduler.add_noise(latents, noise, timesteps)
     encoder_hidden_states = base.text_encoder(input_ids).last_hidden_state
+    noisy_latents = noisy_latents.to(base.compute.dtype)
     prediction = base.unet(noisy_latents, timesteps, encoder_hidden_states).sample
     target = denoising_target(base, latents, noise, timesteps)
     return (loss_weight * (prediction.float() - target) ** 2).mean()

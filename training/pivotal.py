@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from preprocessing.example import Example
 from training.base_model import BaseModel
 from training.batches import TrainingPictures, encode_pictures
 from training.forecast import PhaseForecast, forecast_phase, in_words, require_time
-from training.loop import Phase, PhaseHistory, Report, run_phase
-from training.lora import LoraLayer, lora_layers, parameters_of, read_pairs
+from training.loop import run_phase
+from training.lora import LoraLayers, lora_layers
+from training.phase import Phase, PhaseHistory, Report
 from training.placeholders import Placeholders, new_words
 from training.settings import LrScheduler, TrainingSettings, TuningSettings
 from training.trained_lora import (
@@ -74,11 +76,11 @@ def forecast(
     pictures: TrainingPictures,
     settings: TrainingSettings,
 ) -> tuple[PhaseForecast, ...]:
-    """Rehearse both phases; the LoRA layers of the rehearsal are gone afterwards."""
+    """Rehearse both phases; nothing of it remains."""
     inversion = inversion_phase(base, placeholders, settings)
     expected = [forecast_phase(inversion, base, pictures)]
     with _all_lora_layers(base, settings.tuning.rank, base.compute.generator(0)) as (unet, text):
-        tuning = tuning_phase(base, settings.tuning, settings.lr_scheduler, unet, text)
+        tuning = tuning_phase(base, settings.tuning, settings.lr_scheduler, unet.flat, text.flat)
         expected.append(forecast_phase(tuning, base, pictures))
     placeholders.embedding.rows.requires_grad_(True)  # PEFT froze all that it found
     return tuple(expected)
@@ -87,7 +89,7 @@ def forecast(
 @contextmanager
 def _all_lora_layers(
     base: BaseModel, rank: int, generator: torch.Generator
-) -> Iterator[tuple[dict[str, LoraLayer], dict[str, LoraLayer]]]:
+) -> Iterator[tuple[LoraLayers, LoraLayers]]:
     """The UNet's and the text encoder's."""
     with (
         lora_layers(base.unet, UNET_TARGETS, rank, generator) as unet_layers,
@@ -106,16 +108,17 @@ def _tune(
 ) -> tuple[TrainedLora, PhaseHistory]:
     rank = settings.tuning.rank
     with _all_lora_layers(base, rank, generator) as (unet_layers, text_layers):
-        phase = tuning_phase(base, settings.tuning, settings.lr_scheduler, unet_layers, text_layers)
+        phase = tuning_phase(
+            base, settings.tuning, settings.lr_scheduler, unet_layers.flat, text_layers.flat
+        )
         history = run_phase(phase, base, pictures, generator, report)
         text_encoder = {
-            canonical_text_encoder_path(path): pair
-            for path, pair in read_pairs(text_layers).items()
+            canonical_text_encoder_path(path): pair for path, pair in text_layers.pairs().items()
         }
         rows = placeholders.embedding.rows.detach().float().cpu().clone()
         lora = TrainedLora(
             embeddings=dict(zip(placeholders.tokens, rows, strict=True)),
-            unet=read_pairs(unet_layers),
+            unet=unet_layers.pairs(),
             text_encoder=text_encoder,
             rank=rank,
         )
@@ -140,7 +143,9 @@ def inversion_phase(
         max_timestep=base.noise_scheduler.config.num_train_timesteps,
         advice="learning_rate_ti",
         # A tenth of the way at the default rate: the prior service's clip_ti_decay.
-        project=lambda lr: embedding.pull_norms(base.card.placeholder_norm, min(1.0, 100 * lr)),
+        project=lambda lr: embedding.pull_norms(
+            base.card.placeholder_norm, (100 * lr).clamp(max=1.0)
+        ),
     )
 
 
@@ -148,21 +153,21 @@ def tuning_phase(
     base: BaseModel,
     tuning: TuningSettings,
     lr_scheduler: LrScheduler,
-    unet_layers: dict[str, LoraLayer],
-    text_layers: dict[str, LoraLayer],
+    unet_lora: nn.Parameter,
+    text_lora: nn.Parameter,
 ) -> Phase:
     """Only the LoRA matrices learn."""
     groups = (
-        (unet_layers, tuning.unet_learning_rate),
-        (text_layers, tuning.text_learning_rate),
+        (unet_lora, tuning.unet_learning_rate),
+        (text_lora, tuning.text_learning_rate),
     )
     return Phase(
         name="tuning",
         num_updates=tuning.num_updates,
         batch_size=tuning.batch_size,
         parameter_groups=[
-            {"params": parameters_of(layers), "lr": rate, "weight_decay": tuning.weight_decay}
-            for layers, rate in groups
+            {"params": [parameter], "lr": rate, "weight_decay": tuning.weight_decay}
+            for parameter, rate in groups
         ],
         lr_scheduler=lr_scheduler,
         min_timestep=0,

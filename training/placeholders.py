@@ -41,8 +41,11 @@ class PlaceholderEmbedding(nn.Module):
         return torch.where(is_placeholder, learned, known)
 
     @torch.no_grad()
-    def pull_norms(self, target: float, pull: float) -> None:
-        """Move each row's L2 norm a fraction `pull` of the way to `target`, direction unchanged."""
+    def pull_norms(self, target: float, pull: Tensor) -> None:
+        """Move each row's L2 norm a fraction `pull` (a scalar) of the way to `target`.
+
+        Directions stay as they are.
+        """
         norms = self.rows.norm(dim=-1, keepdim=True)
         self.rows.mul_((norms + pull * (target - norms)) / norms.clamp(min=1e-12))
 

@@ -1,0 +1,147 @@
+"""One update of a phase, and the next: what takes the time of a run."""
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from training.base_model import BaseModel
+from training.batches import TrainingPictures, draw_batch, picture_order
+from training.cuda_graph import capture, side_stream
+from training.loss import denoising_loss
+from training.phase import Phase
+from training.schedule import learning_rates
+
+logger = logging.getLogger(__name__)
+
+# Libraries choose and set up what they use in the first updates; only then can a graph be captured.
+# The number is that of PyTorch's own examples.
+NUM_BEFORE_CAPTURE = 3
+
+
+class Updates:
+    """The updates of one phase, taken one after the other.
+
+    All that an update needs or changes lies in tensors on the device: which pictures, the learning
+    rates, the count itself. None asks the device for a number, so the host can run far ahead of it,
+    and a whole update, from the draw to the pull of the norms, fits into a CUDA graph.
+
+    Attributes:
+        losses: (updates,) on the device; 0 where not yet taken.
+        rates: (updates, parameter groups) learning rates.
+    """
+
+    def __init__(
+        self,
+        phase: Phase,
+        base: BaseModel,
+        pictures: TrainingPictures,
+        generator: torch.Generator,
+    ) -> None:
+        device = base.compute.device
+        self.phase, self.base, self.pictures, self.generator = phase, base, pictures, generator
+        order = picture_order(len(pictures), phase.num_updates * phase.batch_size, generator)
+        self._order = order.view(phase.num_updates, phase.batch_size)
+        self.rates = learning_rates(phase).to(device, torch.float32)
+        self.losses = torch.zeros(phase.num_updates, device=device)
+        self._number = torch.zeros(1, dtype=torch.long, device=device)
+        self._num_taken = 0
+        groups = [
+            {**group, "lr": torch.zeros((), device=device)} for group in phase.parameter_groups
+        ]
+        is_capturable = base.compute.uses_graphs
+        self._optimizer = torch.optim.AdamW(groups, fused=True, capturable=is_capturable)
+        self._scaler = base.compute.grad_scaler()
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def take(self) -> None:
+        """One more; returns when the device has been told, not when it has done it."""
+        if self._num_taken == NUM_BEFORE_CAPTURE and self.base.compute.uses_graphs:
+            self._capture()
+        if self._graph:
+            self._graph.replay()
+        else:
+            self._launch()
+        self._num_taken += 1
+
+    def _capture(self) -> None:
+        before = self.generator.get_state()
+        try:
+            self._graph = capture(self._launch, self.generator)
+        except RuntimeError as error:  # what torch raises for everything that a graph cannot hold
+            logger.warning(
+                "%s: no CUDA graph, each operation is launched on its own: %s",
+                self.phase.name,
+                str(error).partition("\n")[0],
+            )
+            self.generator = _generator_at(before, self.base)
+            self._optimizer.zero_grad(set_to_none=True)  # what the attempt left there
+
+    def _launch(self) -> None:
+        """One update, operation by operation."""
+        phase, optimizer, scaler = self.phase, self._optimizer, self._scaler
+        rates = self.rates.index_select(0, self._number)[0].unbind()
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"].copy_(rate)
+        chosen = self._order.index_select(0, self._number)[0]
+        loss = draw_loss(phase, self.base, self.pictures, chosen, self.generator)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        if phase.max_grad_norm < math.inf:
+            nn.utils.clip_grad_norm_(phase.parameters(), phase.max_grad_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        phase.project(rates[0])
+        self.losses.index_copy_(0, self._number, loss.detach().view(1))
+        self._number += 1
+
+
+@contextmanager
+def open_updates(
+    phase: Phase, base: BaseModel, pictures: TrainingPictures, generator: torch.Generator
+) -> Iterator[Updates]:
+    """`generator` goes on afterwards where the updates ended.
+
+    They draw from one of their own, which a graph may take hold of.
+    """
+    with side_stream(base.compute.device):
+        own = _generator_at(generator.get_state(), base)
+        updates = Updates(phase, base, pictures, own)
+        yield updates
+        generator.set_state(updates.generator.get_state())
+
+
+def _generator_at(state: Tensor, base: BaseModel) -> torch.Generator:
+    generator = base.compute.generator(0)
+    generator.set_state(state)
+    return generator
+
+
+def draw_loss(
+    phase: Phase,
+    base: BaseModel,
+    pictures: TrainingPictures,
+    chosen: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """Noise the chosen pictures as the phase asks, and measure what the model makes of it."""
+    batch = draw_batch(pictures, chosen, generator)
+    device = batch.latents.device
+    noise = torch.randn(batch.latents.shape, generator=generator, device=device)
+    timesteps = draw_timesteps(phase, len(chosen), generator)
+    return denoising_loss(base, batch.latents, noise, timesteps, batch.input_ids, batch.loss_weight)
+
+
+def draw_timesteps(phase: Phase, num: int, generator: torch.Generator) -> Tensor:
+    """(num,) timesteps, each of the phase's range as likely as the others."""
+    return torch.randint(
+        phase.min_timestep,
+        phase.max_timestep,
+        (num,),
+        generator=generator,
+        device=generator.device,
+    )
