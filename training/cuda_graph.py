@@ -17,9 +17,11 @@ def side_stream(device: torch.device) -> Iterator[None]:
         return
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream), torch.backends.cudnn.flags(enabled=True, benchmark=True):
-        yield
-    torch.cuda.current_stream(device).wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            yield
+    finally:
+        stream.synchronize()  # also after a cancellation: what it works with is about to go
 
 
 def capture(take: Callable[[], None], generator: torch.Generator) -> torch.cuda.CUDAGraph:

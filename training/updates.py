@@ -61,10 +61,10 @@ class Updates:
         """One more; returns when the device has been told, not when it has done it."""
         if self._num_taken == NUM_BEFORE_CAPTURE and self.base.compute.uses_graphs:
             self._capture()
-        if self._graph:
-            self._graph.replay()
-        else:
+        if self._graph is None:
             self._launch()
+        else:
+            self._graph.replay()
         self._num_taken += 1
 
     def _capture(self) -> None:
