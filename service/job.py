@@ -77,7 +77,7 @@ def make_lora(
     last_second = time.monotonic() + max_seconds
     base.card.resolution.check(inputs.resolution, base.card.name)
     settings = translate(inputs)
-    date_to_write()  # before the training, that a mistake is told before it
+    date = date_to_write()  # before the training, that a mistake is told before it
     log_settings(settings)
 
     with timed("pictures", seconds):
@@ -92,7 +92,7 @@ def make_lora(
         seconds_left = last_second - time.monotonic()
         trained = train(base, prepared.examples, settings, report, seconds_left)
     origin = origin_of(base, inputs, settings, len(prepared.examples))
-    lora = replace(trained.lora, origin=origin)
+    lora = replace(trained.lora, origin=replace(origin, date=date))
     path = folder / f"{request.name}.safetensors"
     with timed("writing", seconds):
         try:
@@ -108,7 +108,7 @@ def make_lora(
 def origin_of(
     base: BaseModel, inputs: TrainingInputs, settings: TrainingSettings, num_pictures: int
 ) -> Origin:
-    """What the file says of the run. No clock: a date only if SOURCE_DATE_EPOCH gives one."""
+    """What the file says of the run, but for the date."""
     inversion, tuning = settings.inversion, settings.tuning
     return Origin(
         base_model=base.card.name,
@@ -124,12 +124,14 @@ def origin_of(
         lr_scheduler=settings.lr_scheduler,
         seed=settings.seed,
         version=training.__version__,
-        date=date_to_write(),
     )
 
 
 def date_to_write() -> str | None:
-    """What SOURCE_DATE_EPOCH says, in seconds, as ISO 8601. Raises: SettingsError."""
+    """What SOURCE_DATE_EPOCH says, in seconds, as ISO 8601; else None: no clock is asked.
+
+    Raises: SettingsError.
+    """
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if not epoch:
         return None
