@@ -46,6 +46,8 @@ def draw(report: dict[str, Any], path: Path) -> None:
             draw_updates(axis, name, points, report["peak_flops_per_second"], highest)
         axis.spines[["top", "right"]].set_visible(False)
         axis.set_xlim(left=0)
+        if name == "resolution":
+            axis.legend(loc="upper left", frameon=False, fontsize=9, reverse=True)
         axis.title.set(fontsize=10, fontweight="bold")
     figure.suptitle(headline(report), fontsize=11, x=0.01, ha="left")
     figure.tight_layout()
@@ -56,8 +58,10 @@ def draw(report: dict[str, Any], path: Path) -> None:
 
 def headline(report: dict[str, Any]) -> str:
     on = report["machine"]
+    threads = "one thread" if on["threads"] == 1 else f"{on['threads']} threads"
+    device = on["device"] if on["cuda"] else f"{threads} of a CPU"
     return (
-        f"What training costs as it grows: {report['model']} on {on['device']}, {on['precision']}."
+        f"What training costs as it grows: {report['model']} on {device}, {on['precision']}."
         f" Unless varied: {report['resolution']} pixels, rank {report['lora_rank']}, one picture"
         " an update."
     )
@@ -83,17 +87,8 @@ def draw_updates(
     work = [point["work"] for point in points]
     times = [point["milliseconds"] for point in points]
     floor = [1000 * 1e9 * one / peak_flops for one in work]
-    axis.plot(work, floor, linestyle="--", color=FLOOR)
-    axis.annotate(
-        "arithmetic alone",
-        (work[-1], floor[-1]),
-        xytext=(0, -12),
-        textcoords="offset points",
-        ha="right",
-        fontsize=8,
-        color=FLOOR,
-    )
-    axis.plot(work, times, marker="o", color=OURS)
+    axis.plot(work, floor, linestyle="--", color=FLOOR, label="the arithmetic alone")
+    axis.plot(work, times, marker="o", color=OURS, label="measured")
     labels = points if spread_out(work) else (points[0], points[-1])
     for point in labels:
         axis.annotate(

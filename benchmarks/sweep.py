@@ -32,8 +32,9 @@ class Point:
 
     Attributes:
         work: GFLOP of an update; for `pictures`, how many there are.
-        milliseconds: of a tuning update; for `pictures`, of encoding all of them. Of the CPU on a
-            CPU, where other work on the machine changes the wall's.
+        milliseconds: of the fastest tuning update, as other work on the machine only adds; for
+            `pictures`, of encoding all of them. On a CPU its time, not the wall's.
+        spread_percent: of all updates.
         peak_bytes: on CUDA, of the device; else 0.
     """
 
@@ -94,19 +95,14 @@ def _update(
     lesson = Lesson(phase="tuning", base=base, pictures=pictures, settings=settings)
     with ExitStack() as stack:
         opened = open_variant(stack, lesson, ours(base), num_updates)
-    turns = Turns(
-        first_seconds=opened.first_seconds, peak_bytes=opened.peak_bytes, blocks=(opened.block,)
-    )
-    found = summarize(turns, batch_size)
+    turns = Turns(first_seconds=0.0, peak_bytes=0, blocks=(opened.block,))
     flops = count_flops(base, "tuning", inputs.resolution, batch_size, inputs.lora_rank)
     return Point(
         value=value,
         work=flops / 1e9,
-        milliseconds=batch_size * found.cpu_ms_per_picture
-        if found.cpu_ms_per_picture
-        else found.ms_per_update,
-        spread_percent=found.spread_percent,
-        peak_bytes=found.peak_bytes,
+        milliseconds=round(min(opened.block.cpu_ms or opened.block.wall_ms), 3),
+        spread_percent=summarize(turns, batch_size).spread_percent,
+        peak_bytes=opened.peak_bytes,
     )
 
 

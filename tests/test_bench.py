@@ -1,15 +1,12 @@
 """Figures are only worth what they are compared with: the plain loop trains the same, in turns."""
 
-import json
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import bench
 from benchmarks.floor import count_flops
 from benchmarks.lesson import Lesson, Moment
 from benchmarks.machine import peak_of_this_process
@@ -21,8 +18,6 @@ from tests.conftest import REPOSITORY, TINY
 from training.base_model import BaseModel, load_base_model
 from training.compute import Compute
 from training.settings import TrainingInputs, translate
-
-PENGUIN = REPOSITORY / "examples" / "penguin.zip"
 
 
 @pytest.fixture(scope="module")
@@ -145,26 +140,3 @@ def test_variants_that_a_device_cannot_run_are_left_out_with_the_reason() -> Non
     chosen, left_out = variants_for(on_cpu, [PLAIN])
     assert list(chosen) == [OURS, PLAIN]
     assert left_out.keys() == VARIANTS.keys() - {OURS, PLAIN}
-
-
-@pytest.mark.slow
-def test_the_benchmark_prints_a_table_and_writes_the_same_as_json(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    few = ("--steps", "1", "--rounds", "1", "--job-seconds", "1", "--memory", "none")
-    bench.main(["--zip", str(PENGUIN), *few, "--variant", PLAIN, "--out", str(tmp_path)])
-
-    told = capsys.readouterr().out
-    assert "whole job, 6 pictures" in told
-    assert told.count("plain loop takes") == 2
-    assert "lora_diffusion is not measured: " in told
-    (path,) = tmp_path.glob("bench-tiny-*.json")
-    report = json.loads(path.read_text(encoding="utf-8"))
-    assert {"command", "machine", "phases", "whole_job", "set_up_seconds"} <= report.keys()
-    assert {"device", "commit", "packages", "threads"} <= report["machine"].keys()
-    for phase in ("inversion", "tuning"):
-        found = report["phases"][phase]
-        assert found["variants"].keys() == {OURS, PLAIN}
-        for variant in found["variants"].values():
-            assert 0 < variant["share_of_floor"] < 1
-            assert not variant["is_whole"]

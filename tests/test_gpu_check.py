@@ -35,13 +35,29 @@ def test_the_check_goes_through_on_a_cpu(tmp_path: Path, capfd: pytest.CaptureFi
     (path,) = tmp_path.iterdir()
     report = json.loads(path.read_text(encoding="utf-8"))
     large = report["benchmarks"]["large"]
-    assert large["phases"]["tuning"]["variants"][OURS]["peak_bytes"] > 10**8
+    check_benchmark(large, told.out)
     assert report["doctor"]["default_job_seconds"] == large["whole_job"]["default_seconds"] > 0
     assert all(stage["problem"] is None for stage in report["stages"].values())
     for one in report["targets"]:
         assert one["found"] > 0
         assert one["is_met"] in (True, False)
         assert one["name"] in told.out
+
+
+def check_benchmark(report: dict[str, Any], table: str) -> None:
+    """The table says what the JSON has, and that has all that a figure is worth."""
+    assert {"command", "machine", "phases", "whole_job", "set_up_seconds"} <= report.keys()
+    assert {"device", "commit", "packages", "threads"} <= report["machine"].keys()
+    assert "whole job, 6 pictures" in table
+    assert table.count("plain loop takes") == 2
+    assert "lora_diffusion is not measured: " in table
+    for phase in report["phases"].values():
+        assert phase["variants"].keys() == {OURS, PLAIN}
+        assert phase["variants"][OURS]["peak_bytes"] > 10**8
+        for variant in phase["variants"].values():
+            assert f"{variant['ms_per_update']:.2f}" in table
+            assert 0 < variant["share_of_floor"] < 1
+            assert not variant["is_whole"]
 
 
 @pytest.mark.slow
