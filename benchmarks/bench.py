@@ -4,7 +4,7 @@
 
 Prints a table and writes the same as JSON. All variants run in turns: ours, a plain loop, and the
 prior service's own trainer where script/interop has installed it. On a CPU their CPU time is
-compared (other work on the machine changes the wall's), on a GPU the device's clock. Three minutes
+compared (other work on the machine changes the wall's), on a GPU the device's clock. Five minutes
 on two cores with the small model that comes with the repository.
 """
 

@@ -27,8 +27,8 @@ NEEDS = """\
 gpu-check runs the tests that need a GPU, script/bench on the small model and on Stable Diffusion
 1.5's shapes (random weights: nothing is downloaded), and says whether this machine is good for
 training. It needs a CUDA device with 10 GiB, 8 GB of disk for temporary files, and no network. It
-takes 4 to 7 minutes, 9 at most, and writes benchmarks/results/<device>-<date>.json. With --sweep
-it measures instead how the cost grows with resolution, rank and pictures: 8 minutes at most."""
+takes 9 minutes at most, and writes benchmarks/results/<device>-<date>.json. With --sweep it shows
+instead how the cost grows with resolution, rank and pictures, also in 9 minutes at most."""
 NO_GPU = """\
 No CUDA device was found, so there is nothing to check here; that is no failure. On a machine with
 one, run this again. `script/gpu-check --on-cpu` tries out the check itself, on a narrow model."""
