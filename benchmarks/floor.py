@@ -14,6 +14,8 @@ from training.loss import denoising_loss
 from training.trained_lora import TEXT_ENCODER_TARGETS, UNET_TARGETS
 
 META = torch.device("meta")
+# In float32 small LoRA layers take more arithmetic than they need, to be called less often.
+DTYPE = torch.bfloat16
 
 
 def count_flops(base: BaseModel, phase: str, resolution: int, batch_size: int, rank: int) -> int:
@@ -49,13 +51,13 @@ def on_meta(base: BaseModel) -> BaseModel:
         unet=_without_numbers(base.unet),
         text_encoder=_without_numbers(base.text_encoder),
         noise_scheduler=noise_scheduler,
-        compute=Compute(META, torch.float32, "only shapes"),
+        compute=Compute(META, DTYPE, "only shapes"),
     )
 
 
 def _without_numbers(module: torch.nn.Module) -> torch.nn.Module:
     memo: dict[int, object] = {
-        id(tensor): type(tensor)(torch.empty_like(tensor, device=META, dtype=torch.float32), False)
+        id(tensor): type(tensor)(torch.empty_like(tensor, device=META, dtype=DTYPE), False)
         for tensor in module.parameters()
     }
     return copy.deepcopy(module, memo).to(META)

@@ -18,7 +18,7 @@ ADAPTER = "default"
 # A layer of so few weights is cheaper as one product with W + up down, though the gradient of all
 # of W is then computed: calling an operation takes longer than its arithmetic. In float32 only;
 # bfloat16's eight bits would round a small update of W away.
-SMALL_LAYER = 2**18
+SMALL_LAYER = 2**16
 
 
 class LoraFunction(torch.autograd.Function):
