@@ -10,6 +10,7 @@ from typing import NoReturn, get_args
 from cli.files import OUTPUT, find_example, first_example, near, require_file
 from predict import Predictor, output_name
 from training.base_card import base_model_folder
+from training.compute import DTYPES
 from training.settings import (
     LrScheduler,
     OutputFormat,
@@ -36,6 +37,7 @@ class Command:
     Attributes:
         archive: None when all photos come by URL.
         evaluate: other photos of the same subject, never trained on; None: the trained ones.
+        precision, gradient_checkpointing: None leaves them to the environment or the machine.
         inputs: form input -> value, only those that were typed or that go with an example.
     """
 
@@ -43,6 +45,8 @@ class Command:
     out: Path
     evaluate: Path | None
     base: Path
+    precision: str | None
+    gradient_checkpointing: bool | None
     instance_data_urls: str | None
     custom_prompts: str | None
     inputs: dict[str, str | int | float]
@@ -76,6 +80,8 @@ def parse_command(arguments: Sequence[str]) -> Command:
         out=checked_out(typed["out"] or default_out(archive)),
         evaluate=evaluate,
         base=typed["base"] or base_model_folder(),
+        precision=typed["precision"],
+        gradient_checkpointing=typed["gradient_checkpointing"],
         inputs=inputs,
         **{name: typed[name] for name in TEXT_INPUTS},
     )
@@ -94,6 +100,14 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--evaluate", type=Path, metavar="ZIP", help="other pictures to measure on")
     parser.add_argument("--base", type=Path, metavar="DIR", help="another base model")
+    parser.add_argument(
+        "--precision", choices=DTYPES, help="of the frozen weights; default: what the device does"
+    )
+    parser.add_argument(
+        "--gradient-checkpointing",
+        action=argparse.BooleanOptionalAction,
+        help="take less memory and more time; default: where a GPU is small",
+    )
     form = signature(Predictor.predict).parameters
     types = {field.name: type(field.default) for field in fields(TrainingInputs)}
     for name in (*TEXT_INPUTS, *types):

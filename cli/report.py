@@ -14,10 +14,9 @@ import torch
 from cli.comparison import Comparison, Impression
 from cli.pictures import describe_pictures
 from preprocessing.prompts import parse_list
-from service.job import MadeLora, Request
+from service.job import MadeLora, Request, settings_of
 from training.base_model import BaseModel
 from training.phase import PhaseHistory
-from training.settings import translate
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "safetensors", "pillow")
 MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024  # what one unit of ru_maxrss is
@@ -55,7 +54,7 @@ def build_report(run: TrainingRun) -> dict[str, Any]:
         "machine": describe_machine(run.base),
         "inputs": asdict(inputs) | {"num_custom_prompts": num_custom_prompts(run.request)},
         "pictures": describe_pictures(run.made.prepared),
-        "effective": asdict(translate(inputs)),
+        "effective": asdict(settings_of(run.base, inputs)),
         "seconds": {stage: round(seconds, 2) for stage, seconds in run.seconds.items()},
         "phases": {history.name: describe_phase(history) for history in histories},
         "peak_memory_bytes": peak_memory(run.base),

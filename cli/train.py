@@ -1,8 +1,11 @@
 """`script/train`: photos in, a LoRA file out, with a picture and a report of what it learned."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 
 from PIL import Image
 
@@ -17,31 +20,36 @@ from cli.showcase import NUM_COLUMNS, Scene, scenes
 from preprocessing.errors import PictureError
 from preprocessing.example import Example
 from preprocessing.prepare import prepare_examples
-from service.job import MadeLora, Request, log_machine, make_lora, timed
+from service.job import MadeLora, Request, join_in, log_machine, make_lora, timed
 from training.base_model import BaseModel, BaseModelError, load_base_model
 from training.compute import pick_compute
 from training.formats import FormatError
 from training.formats.textual_inversion import write_embeddings
 from training.loop import TrainingDivergedError
+from training.parallel import ProcessesError, joined_processes, speaker
 from training.settings import SettingsError, TrainingInputs, translate
 
 logger = logging.getLogger(__name__)
 
 MAX_MEASURED = 32  # pictures the loss is measured on: more would only take longer
 
+# How long the other processes wait for the first, which alone fetches and reads the pictures.
+PATIENCE = timedelta(minutes=30)
+
 # What the caller can mend: told in a sentence, without a traceback.
 EXPECTED = (
     *(SettingsError, PictureError, BaseModelError),
-    *(TrainingDivergedError, FormatError, OSError),
+    *(TrainingDivergedError, FormatError, OSError, ProcessesError),
 )
 
 
 def main(arguments: Sequence[str]) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    level = logging.ERROR if speaker(os.environ) else logging.INFO  # one of several tells enough
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
     try:
         run(parse_command(arguments))
     except EXPECTED as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{speaker(os.environ)}{error}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("Stopped.\n")
@@ -50,21 +58,37 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(command: Command) -> None:
-    """Train, compare, show and tell."""
+    """Train; the first process of several, or the only one, then compares, shows and tells."""
+    compute = pick_compute(command.precision, command.gradient_checkpointing)
     seconds: dict[str, float] = {}
-    with timed("loading", seconds):
-        base = load_base_model(command.base, pick_compute())
-    log_machine(base)
-    request = request_for(command, base)
-    announce(command, request)
-    # Read first: a bad zip is better told before the training than after it.
-    others = read_others(command, request)
+    with joined_processes(compute.device, PATIENCE) as (device, processes):
+        compute = compute.among(device, processes)
+        with timed("loading", seconds):
+            base = load_base_model(command.base, compute)
+        request = request_for(command, base)
+        if processes.index > 0:
+            join_in(base, request)
+            return
+        log_machine(base)
+        announce(command, request)
+        # Read first: a bad zip is better told before the training than after it.
+        others = read_others(command, request)
+        command.out.parent.mkdir(parents=True, exist_ok=True)
+        made = make_lora(base, request, command.out.parent, lambda now: logger.info(now.line()))
+    show(command, base, request, replace(made, seconds=seconds | made.seconds), others)
 
-    command.out.parent.mkdir(parents=True, exist_ok=True)
-    made = make_lora(base, request, command.out.parent, lambda now: logger.info(now.line()))
+
+def show(
+    command: Command,
+    base: BaseModel,
+    request: Request,
+    made: MadeLora,
+    others: Sequence[Example],
+) -> None:
+    """Write all that goes beside the file."""
     write_embeddings(made.trained.lora, words_beside(command.out))
     write_contact_sheet(made.prepared, beside(command.out, "pictures.png"))
-    seconds |= made.seconds
+    seconds = dict(made.seconds)
     examples = (others or made.prepared.examples)[:MAX_MEASURED]
     words = "".join(translate(request.inputs).placeholder_tokens)
     shown = scenes(request.inputs.task)

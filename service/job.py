@@ -20,7 +20,13 @@ from training.formats import write_lora
 from training.origin import Origin
 from training.phase import Report
 from training.pivotal import Trained, train
-from training.settings import SettingsError, TrainingInputs, TrainingSettings, translate
+from training.settings import (
+    SettingsError,
+    TrainingInputs,
+    TrainingSettings,
+    share_out,
+    translate,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -76,18 +82,12 @@ def make_lora(
     inputs, seconds = request.inputs, dict[str, float]()
     last_second = time.monotonic() + max_seconds
     base.card.resolution.check(inputs.resolution, base.card.name)
-    settings = translate(inputs)
+    settings = settings_of(base, inputs)
     date = date_to_write()  # before the training, that a mistake is told before it
     log_settings(settings)
 
     with timed("pictures", seconds):
-        prepared = prepare_examples(
-            archive=request.instance_data,
-            urls=parse_list(request.instance_data_urls, "instance_data_urls"),
-            task=inputs.task,
-            resolution=inputs.resolution,
-            custom_prompts=parse_list(request.custom_prompts, "custom_prompts"),
-        )
+        prepared = prepare_once(base, request)
     with timed("training", seconds):
         seconds_left = last_second - time.monotonic()
         trained = train(base, prepared.examples, settings, report, seconds_left)
@@ -103,6 +103,33 @@ def make_lora(
     logger.info("wrote %d kB; %s", path.stat().st_size // 1000, stages)
     trained = Trained(lora, trained.histories)
     return MadeLora(path=path, prepared=prepared, trained=trained, seconds=seconds)
+
+
+def join_in(base: BaseModel, request: Request) -> None:
+    """Train along with the first process, which runs `make_lora` of the same, and tells of it.
+
+    Raises: TrainingDivergedError, as there.
+    """
+    prepared = prepare_once(base, request)
+    train(base, prepared.examples, settings_of(base, request.inputs), lambda progress: None)
+
+
+def prepare_once(base: BaseModel, request: Request) -> Prepared:
+    """Of several processes the first does it, and all get the same pictures."""
+    return base.compute.processes.of_first(
+        lambda: prepare_examples(
+            archive=request.instance_data,
+            urls=parse_list(request.instance_data_urls, "instance_data_urls"),
+            task=request.inputs.task,
+            resolution=request.inputs.resolution,
+            custom_prompts=parse_list(request.custom_prompts, "custom_prompts"),
+        )
+    )
+
+
+def settings_of(base: BaseModel, inputs: TrainingInputs) -> TrainingSettings:
+    """What the inputs mean to the processes that train together."""
+    return share_out(translate(inputs), base.compute.processes.num)
 
 
 def origin_of(

@@ -1,12 +1,15 @@
 """A Stable Diffusion 1.x or 2.x as the five parts that training touches, and what it can do."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
 from training.base_card import BaseCard, read_card
@@ -63,6 +66,8 @@ def load_base_model(folder: Path, compute: Compute) -> BaseModel:
         part.requires_grad_(False).eval().to(compute.device)
     for part in (vae, unet):
         part.to(memory_format=torch.channels_last)
+    if compute.uses_checkpoints:
+        keep_less(unet, text_encoder)
     if compute.device.type == "cpu":
         set_cpu_threads(unet.num_parameters())
     noise_scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler", **offline)
@@ -77,6 +82,17 @@ def load_base_model(folder: Path, compute: Compute) -> BaseModel:
         compute=compute,
         card=read_card(folder),
     )
+
+
+def keep_less(unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
+    """Let their blocks keep only what they are given, and compute the rest again when needed."""
+    # Nothing in them is random, so there is no state of a generator to restore.
+    how: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+    unet.enable_gradient_checkpointing(partial(checkpoint, **how))
+    text_encoder.activation_checkpointing_enable(how)
+    for module in text_encoder.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True  # it does so only then; what is in it stays as it is
 
 
 def check_folder(folder: Path) -> None:

@@ -41,6 +41,7 @@ def run_phase(
             if clock.is_report_due():
                 since = updates.losses[clock.num_reported : clock.num_done]
                 report(clock.progress(since.mean().item(), rates[clock.num_done - 1]))
+        updates.tell_skipped()
         return PhaseHistory(
             name=phase.name,
             batch_size=phase.batch_size,

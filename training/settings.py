@@ -1,7 +1,7 @@
 """What a run is asked to do: the form's inputs, checked, and what they mean to the optimisers."""
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar, get_args
 
 Task = Literal["face", "object", "style", "location"]
 LrScheduler = Literal[
@@ -90,6 +90,9 @@ class TuningSettings:
     max_grad_norm: float = 1.0
 
 
+_PhaseSettings = TypeVar("_PhaseSettings", InversionSettings, TuningSettings)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     """All that `train` needs to know beside the pictures.
@@ -127,6 +130,25 @@ def translate(inputs: TrainingInputs) -> TrainingSettings:
         lr_scheduler=inputs.lr_scheduler,
         mirror=inputs.task in ("object", "style"),
         seed=inputs.seed,
+    )
+
+
+def share_out(settings: TrainingSettings, num_processes: int) -> TrainingSettings:
+    """What several processes do together for what these settings ask of one.
+
+    Each sees as many pictures per update as one alone would, so an update sees more, and fewer
+    updates (rounded up) see as many in all. The learning rates stay.
+    """
+
+    def together(phase: _PhaseSettings) -> _PhaseSettings:
+        return replace(
+            phase,
+            num_updates=-(-phase.num_updates // num_processes),
+            batch_size=phase.batch_size * num_processes,
+        )
+
+    return replace(
+        settings, inversion=together(settings.inversion), tuning=together(settings.tuning)
     )
 
 

@@ -55,6 +55,8 @@ class Updates:
         is_capturable = base.compute.uses_graphs
         self._optimizer = torch.optim.AdamW(groups, fused=True, capturable=is_capturable)
         self._scaler = base.compute.grad_scaler()
+        self._num_skipped = torch.zeros((), dtype=torch.long, device=device)
+        base.compute.processes.copy_first(phase.parameters())
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def take(self) -> None:
@@ -82,22 +84,48 @@ class Updates:
 
     def _launch(self) -> None:
         """One update, operation by operation."""
-        phase, optimizer, scaler = self.phase, self._optimizer, self._scaler
+        phase, processes = self.phase, self.base.compute.processes
         rates = self.rates.index_select(0, self._number)[0].unbind()
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"].copy_(rate)
         chosen = self._order.index_select(0, self._number)[0]
         loss = draw_loss(phase, self.base, self.pictures, chosen, self.generator)
-        scaler.scale(loss).backward()
+        self._scaler.scale(loss).backward()
+        processes.average_gradients(phase.parameters())
+        phase.project(self._step(rates[0]))
+        loss = processes.average(loss.detach())
+        self.losses.index_copy_(0, self._number, loss.view(1))
+        self._number += 1
+
+    def _step(self, rate: Tensor) -> Tensor:
+        """Follow the gradients. If one overflowed, which float16 does, leave all as it was.
+
+        Returns: the `rate` that this was done at: 0 if it was not.
+        """
+        phase, optimizer, scaler = self.phase, self._optimizer, self._scaler
+        if scaler.is_enabled():
+            gradients = [parameter.grad for parameter in phase.parameters()]
+            is_finite = torch.stack([g.isfinite().all() for g in gradients if g is not None]).all()
+            self._num_skipped += ~is_finite
+            rate = rate * is_finite
         scaler.unscale_(optimizer)
         if phase.max_grad_norm < math.inf:
             nn.utils.clip_grad_norm_(phase.parameters(), phase.max_grad_norm)
-        scaler.step(optimizer)
+        scaler.step(optimizer)  # does nothing where a gradient is not finite
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        phase.project(rates[0])
-        self.losses.index_copy_(0, self._number, loss.detach().view(1))
-        self._number += 1
+        return rate
+
+    def tell_skipped(self) -> None:
+        """Waits for the device."""
+        if num_skipped := int(self._num_skipped):
+            logger.info(
+                "%s: %d of %d updates changed nothing, as a gradient was too large for float16;"
+                " the factor that keeps small ones was lowered each time",
+                self.phase.name,
+                num_skipped,
+                self._num_taken,
+            )
 
 
 @contextmanager
@@ -128,12 +156,16 @@ def draw_loss(
     chosen: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
-    """Noise the chosen pictures as the phase asks, and measure what the model makes of it."""
+    """Noise the chosen pictures as the phase asks, and measure what the model makes of it.
+
+    Each of several processes draws for all of them, and measures its part.
+    """
     batch = draw_batch(pictures, chosen, generator)
     device = batch.latents.device
     noise = torch.randn(batch.latents.shape, generator=generator, device=device)
     timesteps = draw_timesteps(phase, len(chosen), generator)
-    return denoising_loss(base, batch.latents, noise, timesteps, batch.input_ids, batch.loss_weight)
+    drawn = (batch.latents, noise, timesteps, batch.input_ids, batch.loss_weight)
+    return denoising_loss(base, *base.compute.processes.own_rows(drawn))
 
 
 def draw_timesteps(phase: Phase, num: int, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,17 @@
+"""`python -m training` is `script/train`, so that `accelerate launch -m training` can start it."""
+
+import os
+import sys
+
+
+def run() -> int:
+    # Libraries read them when they are imported.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from cli.train import main
+
+    return main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(run())
