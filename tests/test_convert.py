@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cli.convert import main
 from tests.conftest import REPOSITORY
 from tests.lora_files import (
     assert_same,
@@ -67,25 +68,45 @@ def test_the_words_can_be_left_out_for_diffusers_and_written_on_their_own(tmp_pa
 
 
 @pytest.mark.slow
-def test_what_cannot_be_meant_is_answered_with_a_sentence(tmp_path: Path) -> None:
+def test_a_mistake_and_a_file_without_words_are_told(tmp_path: Path) -> None:
     write_lora(sd15_lora(embeddings={}), tmp_path / "in.safetensors")
-    (tmp_path / "text.safetensors").write_text("not a LoRA at all")
 
-    for arguments, answer in (
-        (("in.safetensors", "--embeddings=in.safetensors"), "must name a file of its own"),
-        (("in.safetensors", "--precision=fp32"), "about OUT, which is not given"),
-        (("missing.safetensors",), "missing.safetensors: No such file or directory."),
-        (("text.safetensors",), "This is no safetensors file, or not a whole one."),
-        (("in.safetensors", "out.pt"), "must end in .safetensors; got out.pt."),
-        (("in.safetensors", "--format=ckpt"), "See script/convert --help."),
-        (("in.safetensors", "--embeddings=w.safetensors"), "holds no learned words, only a LoRA."),
+    told = convert(tmp_path, "in.safetensors", "--format=ckpt")
+
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.endswith("See script/convert --help.\n")
+    assert convert(tmp_path, "in.safetensors").stdout.splitlines()[1] == "words: none, only a LoRA"
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("in.safetensors --embeddings=in.safetensors", "must name a file of its own"),
+        ("in.safetensors --precision=fp32", "about OUT, which is not given"),
+        ("missing.safetensors", "missing.safetensors: No such file or directory."),
+        ("text.safetensors", "This is no safetensors file, or not a whole one."),
+        ("in.safetensors out.pt", "must end in .safetensors; got out.pt."),
+        ("in.safetensors --format=ckpt", "See script/convert --help."),
+        ("in.safetensors --embeddings=w.safetensors", "holds no learned words, only a LoRA."),
         (
-            ("in.safetensors", "o.safetensors", "--format=diffusers", "--no-embeddings"),
+            "in.safetensors o.safetensors --format=diffusers --no-embeddings",
             "--no-embeddings is for --format kohya only",
         ),
-    ):
-        told = convert(tmp_path, *arguments)
-        assert told.returncode == 1
-        assert answer in told.stderr
-        assert "Traceback" not in told.stderr
-    assert convert(tmp_path, "in.safetensors").stdout.splitlines()[1] == "words: none, only a LoRA"
+    ],
+)
+def test_what_cannot_be_meant_is_answered_with_a_sentence(
+    typed: str,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_lora(sd15_lora(rank=1, embeddings={}), tmp_path / "in.safetensors")
+    (tmp_path / "text.safetensors").write_text("not a LoRA at all")
+    monkeypatch.chdir(tmp_path)
+
+    assert main(typed.split()) == 1
+
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert told.count("\n") == 1

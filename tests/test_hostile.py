@@ -149,12 +149,12 @@ def check_answer(server: Server, raw: tuple[bytes, ...]) -> None:
     assert all("127.0.0.1" in address or "::1" in address for address in deeds.asked)
 
 
-@few_and_many(40, 500)
+@few_and_many(40, 300)
 def test_an_archive_ends_in_pictures_or_in_one_sentence(folder, number):
     try_cases(number, archives(), lambda data: check_file(folder, data))
 
 
-@few_and_many(25, 300)
+@few_and_many(25, 200)
 def test_a_picture_ends_in_a_picture_or_in_one_sentence(folder, number):
     try_cases(number, pictures(), lambda data: check_file(folder, data))
 
