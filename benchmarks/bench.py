@@ -43,15 +43,27 @@ def main(arguments: Sequence[str]) -> None:
             sys.stdout.write(f"{peak_alone(model.base, plan, *options.memory_of.split(':'))}\n")
             return
         head = {
-            "command": f"script/bench {shlex.join(arguments)}".strip(),
+            "command": command_of(arguments),
             "machine": machine.describe(compute),
         }
-        keep = keeper(options.out, model, compute)
+        keep = keeper(options, model, compute)
         if not options.only_sweep:
             head |= measure(model, plan, lambda found: keep(head | found))
             sys.stdout.write("\n".join(table(head)) + "\n")
         if options.sweep or options.only_sweep:
             measure_sweep(options, model, plan, head, keep)
+
+
+def command_of(arguments: Sequence[str]) -> str:
+    """As it was typed, but for the folders that the results went to, which nobody else has."""
+    kept, rest = [], list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word in ("--out", "--out-images"):
+            rest.pop(0)
+        else:
+            kept.append(word)
+    return f"script/bench {shlex.join(kept)}".strip()
 
 
 def measure_sweep(
@@ -72,11 +84,14 @@ def measure_sweep(
     draw(report, options.out_images / f"bench-{machine.slug(model.name)}.png")
 
 
-def keeper(folder: Path, model: OpenedModel, compute: Compute) -> Callable[[Report], None]:
+def keeper(
+    options: argparse.Namespace, model: OpenedModel, compute: Compute
+) -> Callable[[Report], None]:
     """Writes the report so far, so that a run that is ended leaves what it found."""
     device = machine.slug(machine.device_name(compute.device))
-    path = folder / f"bench-{machine.slug(model.name)}-{device}-{machine.today()}.json"
-    folder.mkdir(parents=True, exist_ok=True)
+    kind = "sweep" if options.only_sweep else "bench"
+    path = options.out / f"{kind}-{machine.slug(model.name)}-{device}-{machine.today()}.json"
+    options.out.mkdir(parents=True, exist_ok=True)
 
     def keep(report: Report) -> None:
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
