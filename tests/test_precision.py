@@ -215,7 +215,7 @@ def test_how_many_updates_changed_nothing_is_told_once(
 def test_float16_learns_what_float32_learns(
     base: BaseModel, examples: list[Example], short: Settings
 ) -> None:
-    """On a CPU, which has all of its operations; within 5 percent (1 to 2 were measured)."""
+    """On a CPU, which has all of its operations; within 5 percent (1.5 were measured)."""
     half = load_base_model(TINY, Compute(CPU, torch.float16, "asked for"))
     settings = short(max_train_steps_tuning=8)
     wanted, found = (train(model, examples, settings, ignore) for model in (base, half))

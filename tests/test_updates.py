@@ -11,16 +11,13 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.floor import on_meta
 from preprocessing.example import Example
+from tests.lessons import open_lesson
 from training.base_model import BaseModel
-from training.batches import TrainingPictures, encode_pictures
+from training.batches import TrainingPictures
 from training.loop import run_phase
-from training.lora import lora_layers
 from training.loss import denoising_loss
 from training.phase import Phase, Progress
-from training.pivotal import inversion_phase, tuning_phase
-from training.placeholders import new_words
 from training.settings import TrainingSettings
-from training.trained_lora import TEXT_ENCODER_TARGETS, UNET_TARGETS
 from training.updates import open_updates
 
 Settings = Callable[..., TrainingSettings]
@@ -66,22 +63,8 @@ def lesson(
     request: pytest.FixtureRequest, base: BaseModel, examples: list[Example], short: Settings
 ) -> Any:
     """(phase, pictures), with the model made ready for it."""
-    settings, generator = short(), torch.Generator().manual_seed(0)
-    with (
-        new_words(base, settings.placeholder_tokens, generator) as words,
-        lora_layers(base.unet, UNET_TARGETS, 4, generator) as unet,
-        lora_layers(base.text_encoder, TEXT_ENCODER_TARGETS, 4, generator) as text_encoder,
-    ):
-        pictures = encode_pictures(base, examples, words.tokenize, mirror=True)
-        words.embedding.rows.requires_grad_(request.param == "inversion")
-        if request.param == "inversion":
-            yield inversion_phase(base, words, settings), pictures
-        else:
-            tuning = settings.tuning
-            yield (
-                tuning_phase(base, tuning, "constant", unet.flat, text_encoder.flat),
-                pictures,
-            )
+    with open_lesson(base, examples, short(), request.param) as opened:
+        yield opened
 
 
 def test_an_update_asks_the_device_for_nothing(
