@@ -42,7 +42,7 @@ def test_norms_are_pulled_toward_the_target_and_directions_kept() -> None:
     embedding = PlaceholderEmbedding(nn.Embedding(5, 3), torch.tensor([[3.0, 0, 4], [0, 0.1, 0]]))
     before = embedding.rows.detach().clone()
 
-    embedding.pull_norms(target=0.4, pull=0.1)
+    embedding.pull_norms(target=0.4, pull=torch.tensor(0.1))
 
     norms = embedding.rows.norm(dim=-1)
     torch.testing.assert_close(norms, torch.tensor([5 - 0.46, 0.1 + 0.03]))
