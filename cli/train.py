@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{speaker(os.environ)}{error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("Stopped.\n")
+        sys.stderr.write(f"{speaker(os.environ)}Stopped.\n")
         return 130
     return 0
 

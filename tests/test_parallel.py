@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from safetensors.torch import load_file
 
 from preprocessing.prepare import prepare_examples
 from tests.conftest import REPOSITORY
-from tests.test_train_command import write_zip
+from tests.pictures import write_photos
 from training.base_model import BaseModel
 from training.formats.table import read_lora
 from training.parallel import (
@@ -97,7 +96,7 @@ def test_several_processes_are_known_by_what_a_launcher_says() -> None:
 def launch(folder: Path, *how: str, archive: str) -> "subprocess.CompletedProcess[str]":
     """accelerate launch ... -m training, as it is typed."""
     command = ["accelerate", "launch", *how, "--num_processes", "2", "--main_process_port", "0"]
-    command += ["-m", "training", archive, "--out", "out/discs.safetensors", *TYPED.split()]
+    command += ["-m", "training", archive, "--out", "out/photos.safetensors", *TYPED.split()]
     variables = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     return subprocess.run(
         command,
@@ -114,8 +113,8 @@ def launch(folder: Path, *how: str, archive: str) -> "subprocess.CompletedProces
 def test_two_processes_learn_what_one_with_their_batch_learns(
     base: BaseModel, tmp_path: Path
 ) -> None:
-    archive = write_zip(tmp_path / "discs.zip", ("black", "dimgray", "gray"))
-    run = launch(tmp_path, "--multi_gpu", archive="discs.zip")
+    archive = write_photos(tmp_path, range(3))
+    run = launch(tmp_path, "--multi_gpu", archive=archive.name)
     assert run.returncode == 0, run.stderr
 
     inputs: dict[str, Any] = {**base.card.recommended, "task": "style"}
@@ -126,13 +125,13 @@ def test_two_processes_learn_what_one_with_their_batch_learns(
     ).examples
     alone = train(base, examples, settings, lambda progress: None)
 
-    report = json.loads((tmp_path / "out/discs.safetensors.report.json").read_text())
+    report = json.loads((tmp_path / "out/photos.safetensors.report.json").read_text())
     assert [len(history.losses) for history in alone.histories] == [4, 6]  # of 7 and of 11
     for history in alone.histories:
         told = report["phases"][history.name]
         assert told["num_steps"] == {"inversion": 4 * 4, "tuning": 6 * 2}[history.name]
         assert told["losses"] == pytest.approx(history.losses, rel=1e-4, abs=1e-5)  # 5 digits
-    found = read_lora(tmp_path / "out/discs.safetensors").lora
+    found = read_lora(tmp_path / "out/photos.safetensors").lora
     assert apart(effect(found), effect(alone.lora)) < 1e-3
     for word, row in alone.lora.embeddings.items():
         assert apart(found.embeddings[word], row) < 1e-3
@@ -163,8 +162,7 @@ def test_a_mistake_ends_all_processes_and_is_told_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_one_process_in_place_of_two_is_refused(tmp_path: Path) -> None:
     """accelerate starts only one with --cpu, and where there is no GPU for each."""
-    write_zip(tmp_path / "discs.zip", ("black",))
-    run = launch(tmp_path, "--cpu", archive="discs.zip")
+    run = launch(tmp_path, "--cpu", archive=write_photos(tmp_path, range(1)).name)
 
     assert run.returncode == 1
     assert "accelerate launch started one process" in run.stderr
@@ -208,9 +206,7 @@ def test_both_processes_hold_the_same_to_the_bit(tmp_path: Path) -> None:
 def test_no_process_waits_for_ever(tmp_path: Path, what: str) -> None:
     first, second = start_two(what, tmp_path)
     try:
-        started = time.monotonic()
-        told = first.communicate(timeout=60)[1]
-        assert time.monotonic() - started < 60
+        told = first.communicate(timeout=120)[1]
     finally:
         second.kill()
         second.communicate()

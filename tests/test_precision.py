@@ -14,7 +14,7 @@ from preprocessing.example import Example
 from tests.conftest import TINY
 from tests.lessons import open_lesson
 from training.base_model import BaseModel, load_base_model
-from training.compute import Compute, Gpu, choose_compute, pick_compute
+from training.compute import Compute, Gpu, choose_compute, find_gpu, pick_compute
 from training.loop import run_phase
 from training.phase import Progress
 from training.pivotal import Trained, train
@@ -126,11 +126,17 @@ def bytes_kept(base: BaseModel, examples: list[Example], settings: TrainingSetti
     return sum(kept.values())
 
 
-def test_checkpoints_keep_less_and_change_nothing_else(
+def test_checkpoints_keep_less(
     base: BaseModel, recomputing: BaseModel, examples: list[Example], short: Settings
 ) -> None:
+    """Less than a quarter: only if both the UNet and the text encoder do."""
     assert bytes_kept(recomputing, examples, short()) < bytes_kept(base, examples, short()) / 4
 
+
+@pytest.mark.slow
+def test_checkpoints_change_nothing_of_what_is_learned(
+    base: BaseModel, recomputing: BaseModel, examples: list[Example], short: Settings
+) -> None:
     plain = train(base, examples, short(), ignore)
     again = train(recomputing, examples, short(), ignore)
     assert losses(again) == pytest.approx(losses(plain), rel=1e-5)
@@ -211,15 +217,37 @@ def test_how_many_updates_changed_nothing_is_told_once(
     assert told[0].startswith("inversion: 1 of 3 updates changed nothing")
 
 
-@pytest.mark.slow
-def test_float16_learns_what_float32_learns(
-    base: BaseModel, examples: list[Example], short: Settings
-) -> None:
-    """On a CPU, which has all of its operations; within 5 percent (1.5 were measured)."""
-    half = load_base_model(TINY, Compute(CPU, torch.float16, "asked for"))
-    settings = short(max_train_steps_tuning=8)
-    wanted, found = (train(model, examples, settings, ignore) for model in (base, half))
+needs_gpu = (
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+)
 
-    assert losses(found) == pytest.approx(losses(wanted), rel=0.02)
+
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=needs_gpu)])
+def exact(request: pytest.FixtureRequest) -> tuple[Gpu | None, BaseModel]:
+    """On each device: the small base model in 32 bits."""
+    gpu = find_gpu() if request.param == "cuda" else None
+    return gpu, load_base_model(TINY, choose_compute(gpu, "fp32", False))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("precision", "checkpoints", "tolerance"),
+    [("fp16", False, 0.05), ("fp16", True, 0.05), ("bf16", True, 0.25)],
+)
+def test_every_choice_learns_what_float32_learns(
+    exact: tuple[Gpu | None, BaseModel],
+    examples: list[Example],
+    short: Settings,
+    precision: str,
+    checkpoints: bool,
+    tolerance: float,
+) -> None:
+    """A CPU, too, has all of float16's operations: 0.015 was measured there, 0.13 in bfloat16."""
+    gpu, base = exact
+    chosen = load_base_model(TINY, choose_compute(gpu, precision, checkpoints))
+    wanted, found = (train(model, examples, short(), ignore) for model in (base, chosen))
+
+    assert losses(found) == pytest.approx(losses(wanted), rel=tolerance)
     difference = (effect(found) - effect(wanted)).norm() / effect(wanted).norm()
-    assert 0 < difference < 0.05
+    assert 0 < difference < tolerance

@@ -21,7 +21,7 @@ from training.parallel import ProcessesError, joined_processes
 from training.pivotal import train
 from training.settings import InversionSettings, TrainingSettings, TuningSettings
 
-PATIENCE = timedelta(seconds=5)
+PATIENCE = timedelta(seconds=8)
 SETTINGS = TrainingSettings(
     inversion=InversionSettings(num_updates=3, learning_rate=5e-3, batch_size=4),
     tuning=TuningSettings(
@@ -54,14 +54,14 @@ def learn(folder: Path) -> None:
 
 def wait_in_vain(does_sleep: bool) -> None:
     """The first waits for a number that the second does not give."""
-    with joined_processes(torch.device("cpu"), PATIENCE) as (_, processes):
-        if processes.index == 1:
-            time.sleep(600 if does_sleep else 0)
-            sys.exit(1)
-        try:
+    try:
+        with joined_processes(torch.device("cpu"), PATIENCE) as (_, processes):
+            if processes.index == 1:
+                time.sleep(600 if does_sleep else 0)
+                sys.exit(1)
             processes.average(torch.zeros(3))
-        except ProcessesError as error:
-            sys.exit(str(error))
+    except ProcessesError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
