@@ -35,6 +35,7 @@ from training.updates import NUM_BEFORE_CAPTURE, open_updates
 
 OURS, PLAIN = "ours", "plain loop"
 EAGER, CONTIGUOUS, COMPILED = "ours, no graph", "ours, not channels last", "ours, compiled"
+CUDNN = "ours, cuDNN attention"
 
 
 def anywhere(compute: Compute) -> str | None:
@@ -82,6 +83,26 @@ def contiguous(base: BaseModel) -> Variant:
     return _of_copy(CONTIGUOUS, copied)
 
 
+def with_cudnn_attention(base: BaseModel) -> Variant:
+    """Attention by cuDNN, which torch would choose on an H100."""
+    variant = _of_copy(CUDNN, _copy(base))
+
+    @contextmanager
+    def open_with(lesson: Lesson) -> Iterator[TakeUpdates]:
+        with variant.open(lesson) as take_updates:
+
+            def take(num_updates: int, mark: Mark) -> Losses:
+                torch.backends.cuda.enable_cudnn_sdp(True)
+                try:
+                    return take_updates(num_updates, mark)
+                finally:
+                    torch.backends.cuda.enable_cudnn_sdp(False)
+
+            yield take
+
+    return replace(variant, open=open_with)
+
+
 def compiled(base: BaseModel) -> Variant:
     """The UNet by torch.compile, inside the CUDA graph; compiling is the first update's."""
     copied = _copy(base)
@@ -123,6 +144,7 @@ VARIANTS = {
     OURS: Maker(make=ours),
     EAGER: Maker(make=without_graph, why_not=only_on_cuda),
     CONTIGUOUS: Maker(make=contiguous, why_not=only_on_cuda),
+    CUDNN: Maker(make=with_cudnn_attention, why_not=only_on_cuda),
     COMPILED: Maker(make=compiled, why_not=only_on_cuda, is_costly=True),
     PLAIN: Maker(make=plain),
     PRIOR: Maker(make=prior_trainer.prior, why_not=prior_trainer.why_not),

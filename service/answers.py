@@ -31,6 +31,7 @@ DISK_CANNOT_TAKE_IT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 OUT_OF_MEMORY = (
     *("not enough memory", "DefaultCPUAllocator", "allocate memory", "out of memory"),
     *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+    "unable to find an engine",  # cuDNN's last word when none of its plans gets its memory
 )
 SERVER_LOG = 2  # the process's standard error: Cog gives callers what Python writes, not this
 

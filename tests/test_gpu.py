@@ -148,9 +148,16 @@ def changes(trained: Trained) -> torch.Tensor:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 2e-2)])
 def test_a_graph_gives_what_launching_each_operation_gives(
-    on_gpu: BaseModel, examples: list[Example], short: Settings, caplog: pytest.LogCaptureFixture
+    precision: str,
+    tolerance: float,
+    examples: list[Example],
+    short: Settings,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """A GPU adds up in any order, and 50 updates of bfloat16 make more of that."""
+    on_gpu = load_base_model(TINY, pick_compute(precision))
     assert on_gpu.compute.uses_graphs
     settings = short(max_train_steps_ti=100, max_train_steps_tuning=50)
 
@@ -160,32 +167,9 @@ def test_a_graph_gives_what_launching_each_operation_gives(
     assert "no CUDA graph" not in caplog.text
     for one, other in zip(graph.histories, eager.histories, strict=True):
         assert len(one.losses) == 50
-        assert one.losses == pytest.approx(other.losses, rel=1e-3)
+        assert one.losses == pytest.approx(other.losses, rel=tolerance)
     difference = (changes(graph) - changes(eager)).norm() / changes(eager).norm()
     assert difference < 0.05
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_what_cannot_be_captured_is_launched_and_this_is_said(
-    on_gpu: BaseModel, examples: list[Example], short: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Asking for a number cannot be captured. The run goes on with the draws it would have had."""
-
-    def found(base: BaseModel, project: Callable[[torch.Tensor], None]) -> tuple[float, ...]:
-        generator = base.compute.generator(0)
-        with new_words(base, ("<s1>",), generator) as words:
-            pictures = encode_pictures(base, examples, words.tokenize, mirror=False)
-            phase = replace(inversion_phase(base, words, short()), num_updates=8, project=project)
-            losses = run_phase(phase, base, pictures, generator, ignore).losses
-        return (*losses, torch.rand((), generator=generator, device="cuda").item())
-
-    def ask(rate: torch.Tensor) -> None:
-        rate.item()
-
-    asking = found(on_gpu, ask)
-    assert "inversion: no CUDA graph, each operation is launched on its own" in caplog.text
-    assert asking == pytest.approx(found(without_graphs(on_gpu), lambda rate: None), rel=1e-3)
 
 
 @contextmanager
@@ -207,7 +191,7 @@ def test_out_of_memory_says_what_to_lower_and_the_next_run_works(
 ) -> None:
     base = load_base_model(TINY, pick_compute())
     large = [
-        Example(image=e.image.resize((128, 128)), mask=None, prompts=e.prompts) for e in examples
+        Example(image=e.image.resize((512, 512)), mask=None, prompts=e.prompts) for e in examples
     ]
     inputs = TrainingInputs(task="style", resolution=128, lora_rank=128)
     before = allocated(base)
@@ -222,3 +206,31 @@ def test_out_of_memory_says_what_to_lower_and_the_next_run_works(
     # (A library may have taken its workspace, which it keeps.)
     assert allocated(base) <= before + 64 * 2**20
     assert all(torch.tensor(losses(train(base, examples, short(), ignore))).isfinite())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_what_cannot_be_captured_is_launched_and_this_is_said(
+    on_gpu: BaseModel, examples: list[Example], short: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Asking for a number cannot be captured. The run goes on with the draws it would have had.
+
+    The last test: no graph is tried in this process any more.
+    """
+
+    def found(base: BaseModel, project: Callable[[torch.Tensor], None]) -> tuple[float, ...]:
+        generator = base.compute.generator(0)
+        with new_words(base, ("<s1>",), generator) as words:
+            pictures = encode_pictures(base, examples, words.tokenize, mirror=False)
+            phase = replace(inversion_phase(base, words, short()), num_updates=8, project=project)
+            losses = run_phase(phase, base, pictures, generator, ignore).losses
+        return (*losses, torch.rand((), generator=generator, device="cuda").item())
+
+    def ask(rate: torch.Tensor) -> None:
+        rate.item()
+
+    asking = found(on_gpu, ask)
+    assert "inversion: no CUDA graph, each operation is launched on its own" in caplog.text
+    assert asking == pytest.approx(found(without_graphs(on_gpu), lambda rate: None), rel=2e-2)
+    assert asking[-1] == found(on_gpu, ask)[-1]
+    assert "an earlier attempt failed" in caplog.text

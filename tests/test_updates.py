@@ -72,7 +72,7 @@ def test_an_update_asks_the_device_for_nothing(
 ) -> None:
     """After the first two, in which libraries fill their tables."""
     phase, pictures = lesson
-    with open_updates(phase, base, pictures, torch.Generator()) as updates:
+    with open_updates(phase, base, pictures, base.compute.generator(0)) as updates:
         updates.take()
         updates.take()
         with Operations() as operations:
@@ -129,5 +129,7 @@ def test_a_phase_without_updates_is_none(
 ) -> None:
     phase, pictures = lesson
 
-    history = run_phase(replace(phase, num_updates=0), base, pictures, torch.Generator(), ignore)
+    history = run_phase(
+        replace(phase, num_updates=0), base, pictures, base.compute.generator(0), ignore
+    )
     assert history.losses == ()

@@ -52,6 +52,9 @@ def load_base_model(folder: Path, compute: Compute) -> BaseModel:
         BaseModelError: when the folder is missing or incomplete.
     """
     check_folder(folder)
+    # On an H100 torch would choose cuDNN's attention, whose gradients have been wrong for some
+    # shapes (pytorch issue 196678); benchmarks/variants.py measures what it would bring.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     transformers_logging.disable_progress_bar()  # a log is no terminal
     offline: dict[str, Any] = {"local_files_only": True}
     weights = {"use_safetensors": True, **offline}  # or diffusers would try a pickle

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from training.base_model import BaseModel
 from training.batches import TrainingPictures, draw_batch, picture_order
-from training.cuda_graph import capture, side_stream
+from training.cuda_graph import CaptureError, capture, side_stream
 from training.loss import denoising_loss
 from training.phase import Phase
 from training.schedule import learning_rates
@@ -73,11 +73,11 @@ class Updates:
         before = self.generator.get_state()
         try:
             self._graph = capture(self._launch, self.generator)
-        except RuntimeError as error:  # what torch raises for everything that a graph cannot hold
+        except CaptureError as error:
             logger.warning(
                 "%s: no CUDA graph, each operation is launched on its own: %s",
                 self.phase.name,
-                str(error).partition("\n")[0],
+                error,
             )
             self.generator = _generator_at(before, self.base)
             self._optimizer.zero_grad(set_to_none=True)  # what the attempt left there
@@ -116,6 +116,13 @@ class Updates:
         optimizer.zero_grad(set_to_none=True)
         return rate
 
+    def close(self) -> None:
+        """Give back the graph's memory, once the device has done with it."""
+        if self._graph is not None:
+            torch.cuda.current_stream().synchronize()
+            self._graph.reset()
+            self._graph = None
+
     def tell_skipped(self) -> None:
         """Waits for the device."""
         if num_skipped := int(self._num_skipped):
@@ -139,8 +146,11 @@ def open_updates(
     with side_stream(base.compute.device):
         own = _generator_at(generator.get_state(), base)
         updates = Updates(phase, base, pictures, own)
-        yield updates
-        generator.set_state(updates.generator.get_state())
+        try:
+            yield updates
+            generator.set_state(updates.generator.get_state())
+        finally:
+            updates.close()
 
 
 def _generator_at(state: Tensor, base: BaseModel) -> torch.Generator:
