@@ -14,6 +14,15 @@ from training.settings import TrainingInputs, TrainingSettings, translate
 
 REPOSITORY = Path(__file__).parent.parent
 TINY = REPOSITORY / "weights" / "tiny"
+# A run of seconds that is seen in what the model draws.
+VISIBLE = TrainingInputs(
+    resolution=64,
+    max_train_steps_ti=10,
+    max_train_steps_tuning=30,
+    learning_rate_unet=2e-3,
+    learning_rate_text=1e-3,
+    lora_rank=4,
+)
 
 
 @pytest.fixture(scope="session")

@@ -14,14 +14,14 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from preprocessing.example import Example
-from tests.conftest import TINY, noise_image
+from tests.conftest import TINY, VISIBLE, noise_image
 from tests.lora_files import contents, lora_for, numbered_tensors, recorded_order, write_raw
 from tests.models import SMALL_KINDS, TARGETS, TEXT_TARGETS, build_small_pipeline, layers_of
 from tests.old_stack import PYTHON, Judged, expected_outputs, judge
 from training.base_model import BaseModel
 from training.formats import read_lora, write_lora
 from training.pivotal import train
-from training.settings import TrainingInputs, translate
+from training.settings import translate
 from training.trained_lora import LoraPair, TrainedLora
 
 pytestmark = [
@@ -166,15 +166,7 @@ def test_what_was_really_trained_works_there_too(base: BaseModel, tmp_path: Path
     examples = [
         Example(image=noise_image(seed), mask=None, prompts=("a photo of {}",)) for seed in range(3)
     ]
-    inputs = TrainingInputs(
-        resolution=64,
-        max_train_steps_ti=10,
-        max_train_steps_tuning=30,
-        learning_rate_unet=2e-3,
-        learning_rate_text=1e-3,
-        lora_rank=4,
-    )
-    lora = train(base, examples, translate(inputs), lambda progress: None).lora
+    lora = train(base, examples, translate(VISIBLE), lambda progress: None).lora
     (tmp_path / "files").mkdir()
     write_lora(lora, tmp_path / "files" / "trained.safetensors")
     pipeline = StableDiffusionPipeline.from_pretrained(TINY, dtype=torch.float32)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cli.sampling import build_pipeline
 from preprocessing.example import Example
-from tests.conftest import TINY
+from tests.conftest import TINY, VISIBLE
 from tests.lora_files import Layer, contents, recorded_order
 from tests.models import merge
 from training.base_model import BaseModel
@@ -22,7 +22,7 @@ from training.formats import load, read_lora, unload, write_lora
 from training.formats.layers import STABLE_DIFFUSION_UNET, sort_paths, text_encoder_paths
 from training.phase import Progress
 from training.pivotal import train
-from training.settings import TrainingInputs, translate
+from training.settings import translate
 from training.trained_lora import UNET_TARGETS, LoraPair, TrainedLora
 
 PROMPT = "a photo of <s1><s2>"
@@ -67,21 +67,13 @@ class Run:
 def run(base: BaseModel) -> Run:
     colours = [Image.new("RGB", (64, 64), c) for c in ("crimson", "seagreen", "navy")]
     examples = [Example(image=i, mask=None, prompts=("a photo of {}",)) for i in colours]
-    inputs = TrainingInputs(
-        resolution=64,
-        max_train_steps_ti=10,
-        max_train_steps_tuning=30,
-        learning_rate_unet=2e-3,
-        learning_rate_text=1e-3,
-        lora_rank=4,
-    )
     pictures: list[Tensor] = []
 
     def look_at_the_end(progress: Progress) -> None:
         if (progress.phase, progress.step) == ("tuning", 30):
             pictures.append(picture(live_pipeline(base), PROMPT))
 
-    trained = train(base, examples, translate(inputs), look_at_the_end)
+    trained = train(base, examples, translate(VISIBLE), look_at_the_end)
     return Run(lora=trained.lora, picture=pictures[0])
 
 
@@ -117,6 +109,7 @@ def test_all_192_layers_of_sd15_get_the_numbers_that_the_old_stack_gave_them() -
     assert (len(paths), len(text_paths)) == (144, 48)
 
 
+@pytest.mark.slow
 def test_the_file_holds_what_the_old_reader_asks_for(lora: TrainedLora, tmp_path: Path) -> None:
     write_lora(lora, tmp_path / "lora.safetensors")
 
@@ -145,6 +138,7 @@ def test_the_file_holds_what_the_old_reader_asks_for(lora: TrainedLora, tmp_path
     assert len(tensors["unet:4:up"]) == 8 * len(tensors["unet:0:up"])
 
 
+@pytest.mark.slow
 def test_the_written_file_gives_a_diffusers_pipeline_the_trained_models_picture(
     run: Run, tmp_path: Path
 ) -> None:
@@ -161,6 +155,7 @@ def test_the_written_file_gives_a_diffusers_pipeline_the_trained_models_picture(
     assert (picture(loaded, PROMPT) - run.picture).abs().max() > 0.1
 
 
+@pytest.mark.slow
 def test_half_the_scale_is_half_the_update(lora: TrainedLora, tmp_path: Path) -> None:
     write_lora(lora, tmp_path / "lora.safetensors")
     stored = read_lora(tmp_path / "lora.safetensors").lora
