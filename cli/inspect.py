@@ -13,11 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TextIO, get_args
+from typing import NoReturn, get_args
 
 from cli.contact_sheet import write_contact_sheet
 from cli.files import OUTPUT, beside, find_example, near, require_file
 from cli.pictures import describe_pictures
+from cli.progress import tell_progress
 from preprocessing.decoders import DecoderError
 from preprocessing.errors import PictureError
 from preprocessing.prepare import NothingUsableError, Prepared, prepare_examples
@@ -48,27 +49,13 @@ class Inspection:
     out: Path
 
 
-class PipeHandler(logging.StreamHandler[TextIO]):
-    """Lets `script/inspect ... | head` end the listing, and the work go on without a word."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, the library's name
-        if not isinstance(sys.exc_info()[1], BrokenPipeError):
-            super().handleError(record)
-            return
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.stream.fileno())  # what is not written yet would fail at the end
-        os.close(nowhere)
-
-
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{message[0].upper()}{message[1:]}. See script/inspect --help.")
 
 
 def main(arguments: Sequence[str]) -> int:
-    logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[PipeHandler(sys.stdout)]
-    )
+    tell_progress(logging.INFO)
     try:
         run(parse_inspection(arguments))
     except (SettingsError, PictureError, DecoderError, OSError) as error:

@@ -15,8 +15,10 @@ from cli.contact_sheet import write_contact_sheet
 from cli.files import beside, words_beside
 from cli.measure import asked_for
 from cli.preview import Row, write_preview
+from cli.progress import tell_progress
 from cli.report import TrainingRun, write_report
 from cli.showcase import NUM_COLUMNS, Scene, scenes
+from preprocessing.decoders import DecoderError
 from preprocessing.errors import PictureError
 from preprocessing.example import Example
 from preprocessing.prepare import prepare_examples
@@ -38,14 +40,14 @@ PATIENCE = timedelta(minutes=30)
 
 # What the caller can mend: told in a sentence, without a traceback.
 EXPECTED = (
-    *(SettingsError, PictureError, BaseModelError),
+    *(SettingsError, PictureError, DecoderError, BaseModelError),
     *(TrainingDivergedError, FormatError, OSError, ProcessesError),
 )
 
 
 def main(arguments: Sequence[str]) -> int:
     level = logging.ERROR if speaker(os.environ) else logging.INFO  # one of several tells enough
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
+    tell_progress(level)
     try:
         run(parse_command(arguments))
     except EXPECTED as error:

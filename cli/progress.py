@@ -1,0 +1,23 @@
+"""How the commands tell what they are doing."""
+
+import logging
+import os
+import sys
+from typing import TextIO
+
+
+def tell_progress(level: int) -> None:
+    """Log lines of this level and above go to standard output, as they are."""
+    logging.basicConfig(level=level, format="%(message)s", handlers=[PipeHandler(sys.stdout)])
+
+
+class PipeHandler(logging.StreamHandler[TextIO]):
+    """Lets `script/train ... | head` end the listing, and the work go on without a word."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, the library's name
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            super().handleError(record)
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stream.fileno())  # what is not written yet would fail at the end
+        os.close(nowhere)
