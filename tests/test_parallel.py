@@ -40,6 +40,7 @@ def test_a_process_of_its_own_exchanges_nothing() -> None:
     assert ALONE.of_first(lambda: "made here") == "made here"
 
 
+@pytest.mark.slow
 def test_starting_alone_does_not_ask_accelerate_for_anything() -> None:
     """Its state of processes takes time and cannot be made undone."""
     asked = (
