@@ -17,7 +17,7 @@ from preprocessing.example import Example
 from tests.conftest import TINY
 from training.base_model import load_base_model
 from training.compute import pick_compute
-from training.parallel import ProcessesError, joined_processes
+from training.parallel import ProcessesError, joined_processes, leave
 from training.pivotal import train
 from training.settings import InversionSettings, TrainingSettings, TuningSettings
 
@@ -61,7 +61,8 @@ def wait_in_vain(does_sleep: bool) -> None:
                 sys.exit(1)
             processes.average(torch.zeros(3))
     except ProcessesError as error:
-        sys.exit(str(error))
+        sys.stderr.write(f"{error}\n")
+        leave(1)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@ import os
 import sys
 
 
-def run() -> int:
+def run() -> None:
     # Libraries read them when they are imported.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from cli.train import main
+    from training.parallel import leave
 
-    return main(sys.argv[1:])
+    leave(main(sys.argv[1:]))
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    run()

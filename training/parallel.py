@@ -5,11 +5,12 @@ are averaged before every update, so that what learns stays the same in all.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -123,6 +124,19 @@ def is_one_of_several(environment: Mapping[str, str]) -> bool:
             " all of them whatever the device."
         )
     return False
+
+
+def leave(status: int) -> NoReturn:
+    """End this process with this status.
+
+    One of several that failed ends at once: in an orderly end it would be aborted, for threads of
+    torch may still wait for the others.
+    """
+    if status and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def require_own_gpu(local_index: int, num_gpus: int) -> None:
