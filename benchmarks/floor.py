@@ -9,9 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from training.base_model import BaseModel
 from training.compute import Compute
-from training.lora import lora_layers
 from training.loss import denoising_loss
-from training.trained_lora import TEXT_ENCODER_TARGETS, UNET_TARGETS
+from training.pivotal import all_lora_layers
 
 META = torch.device("meta")
 # In float32 small LoRA layers take more arithmetic than they need, to be called less often.
@@ -32,11 +31,7 @@ def count_flops(base: BaseModel, phase: str, resolution: int, batch_size: int, r
             shapes.text_encoder.get_input_embeddings().requires_grad_(True)
         else:
             generator = torch.Generator()  # never used: there are no numbers to draw
-            for module, targets in (
-                (shapes.unet, UNET_TARGETS),
-                (shapes.text_encoder, TEXT_ENCODER_TARGETS),
-            ):
-                stack.enter_context(lora_layers(module, targets, rank, generator))
+            stack.enter_context(all_lora_layers(shapes, rank, generator))
         counter = stack.enter_context(FlopCounterMode(display=False))
         _one_loss(shapes, resolution, batch_size).backward()
     return counter.get_total_flops()

@@ -23,10 +23,12 @@ from benchmarks.measure import Report
 from benchmarks.variants import PLAIN, VARIANTS
 from training.compute import pick_compute
 
+# The memory is reckoned, not measured: the variants that take turns keep weights of their own,
+# 12 GiB in all, and the plain loop's float32 weights need 4 to 5 GiB more while it learns.
 NEEDS = """\
 gpu-check runs the tests that need a GPU, script/bench on the small model and on Stable Diffusion
 1.5's shapes (random weights: nothing is downloaded), and says whether this machine is good for
-training. It needs a CUDA device with 10 GiB, 8 GB of disk for temporary files, and no network. It
+training. It needs a CUDA device with 24 GiB, 8 GB of disk for temporary files, and no network. It
 takes 9 minutes at most, and writes benchmarks/results/<device>-<date>.json. With --sweep it shows
 instead how the cost grows with resolution, rank and pictures, also in 9 minutes at most."""
 NO_GPU = """\

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.measure import Report
+from benchmarks.measure import PHASES, Report
 from benchmarks.variants import OURS, PLAIN
 
 GIB = 2**30
@@ -46,19 +46,15 @@ TARGETS = (
     Target(name="set-up from local files", limit=10, unit="s", find=lambda r: r["set_up_seconds"]),
     Target(name="inversion, update of 2", limit=18, unit="ms", find=ms_per_update("inversion")),
     Target(name="tuning, update of 1", limit=12, unit="ms", find=ms_per_update("tuning")),
-    Target(
-        name="inversion, plain loop / ours",
-        limit=5,
-        unit="times",
-        find=times_plain_loop("inversion"),
-        is_most=False,
-    ),
-    Target(
-        name="tuning, plain loop / ours",
-        limit=5,
-        unit="times",
-        find=times_plain_loop("tuning"),
-        is_most=False,
+    *(
+        Target(
+            name=f"{phase}, plain loop / ours",
+            limit=5,
+            unit="times",
+            find=times_plain_loop(phase),
+            is_most=False,
+        )
+        for phase in PHASES
     ),
     Target(
         name="job of default steps",

@@ -26,11 +26,9 @@ from benchmarks.plain_loop import (
 from benchmarks.prior_trainer import PRIOR
 from training.base_model import BaseModel
 from training.compute import Compute
-from training.lora import lora_layers
 from training.phase import Phase
-from training.pivotal import inversion_phase, tuning_phase
+from training.pivotal import all_lora_layers, inversion_phase, tuning_phase
 from training.placeholders import Placeholders, new_words
-from training.trained_lora import TEXT_ENCODER_TARGETS, UNET_TARGETS
 from training.updates import NUM_BEFORE_CAPTURE, open_updates
 
 OURS, PLAIN = "ours", "plain loop"
@@ -111,8 +109,8 @@ def compiled(base: BaseModel) -> Variant:
 
 
 def _copy(base: BaseModel) -> BaseModel:
-    parts = (copy.deepcopy(part) for part in (base.unet, base.text_encoder))
-    return replace(base, **dict(zip(("unet", "text_encoder"), parts, strict=True)))
+    unet, text_encoder = copy.deepcopy(base.unet), copy.deepcopy(base.text_encoder)
+    return replace(base, unet=unet, text_encoder=text_encoder)
 
 
 def _of_copy(name: str, copied: BaseModel) -> Variant:
@@ -201,16 +199,8 @@ def _our_phase(
     if lesson.phase == "inversion":
         return inversion_phase(base, words, settings)
     words.embedding.requires_grad_(False)
-    unet_layers, text_layers = (
-        stack.enter_context(lora_layers(module, targets, settings.tuning.rank, generator))
-        for module, targets in (
-            (base.unet, UNET_TARGETS),
-            (base.text_encoder, TEXT_ENCODER_TARGETS),
-        )
-    )
-    return tuning_phase(
-        base, settings.tuning, settings.lr_scheduler, unet_layers.flat, text_layers.flat
-    )
+    unet, text = stack.enter_context(all_lora_layers(base, settings.tuning.rank, generator))
+    return tuning_phase(base, settings.tuning, settings.lr_scheduler, unet.flat, text.flat)
 
 
 def _plain_updates(model: PlainModel, lesson: Lesson) -> TakeUpdates:

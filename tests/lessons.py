@@ -6,12 +6,10 @@ from contextlib import contextmanager
 from preprocessing.example import Example
 from training.base_model import BaseModel
 from training.batches import TrainingPictures, encode_pictures
-from training.lora import lora_layers
 from training.phase import Phase
-from training.pivotal import inversion_phase, tuning_phase
+from training.pivotal import all_lora_layers, inversion_phase, tuning_phase
 from training.placeholders import new_words
 from training.settings import TrainingSettings
-from training.trained_lora import TEXT_ENCODER_TARGETS, UNET_TARGETS
 
 
 @contextmanager
@@ -22,8 +20,7 @@ def open_lesson(
     generator = base.compute.generator(0)
     with (
         new_words(base, settings.placeholder_tokens, generator) as words,
-        lora_layers(base.unet, UNET_TARGETS, 4, generator) as unet,
-        lora_layers(base.text_encoder, TEXT_ENCODER_TARGETS, 4, generator) as text_encoder,
+        all_lora_layers(base, 4, generator) as (unet, text_encoder),
     ):
         pictures = encode_pictures(base, examples, words.tokenize, mirror=True)
         words.embedding.rows.requires_grad_(name == "inversion")

@@ -20,7 +20,7 @@ def test_without_a_gpu_the_check_says_so_and_all_is_well(
 
     told = capsys.readouterr().err
     assert told.startswith("gpu-check runs the tests that need a GPU")
-    assert "It needs a CUDA device with 10 GiB" in told
+    assert "It needs a CUDA device with 24 GiB" in told
     assert "No CUDA device was found" in told
     assert not list(tmp_path.iterdir())
 

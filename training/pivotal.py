@@ -79,7 +79,7 @@ def forecast(
     """Rehearse both phases; nothing of it remains."""
     inversion = inversion_phase(base, placeholders, settings)
     expected = [forecast_phase(inversion, base, pictures)]
-    with _all_lora_layers(base, settings.tuning.rank, base.compute.generator(0)) as (unet, text):
+    with all_lora_layers(base, settings.tuning.rank, base.compute.generator(0)) as (unet, text):
         tuning = tuning_phase(base, settings.tuning, settings.lr_scheduler, unet.flat, text.flat)
         expected.append(forecast_phase(tuning, base, pictures))
     placeholders.embedding.rows.requires_grad_(True)  # PEFT froze all that it found
@@ -87,7 +87,7 @@ def forecast(
 
 
 @contextmanager
-def _all_lora_layers(
+def all_lora_layers(
     base: BaseModel, rank: int, generator: torch.Generator
 ) -> Iterator[tuple[LoraLayers, LoraLayers]]:
     """The UNet's and the text encoder's."""
@@ -107,7 +107,7 @@ def _tune(
     report: Report,
 ) -> tuple[TrainedLora, PhaseHistory]:
     rank = settings.tuning.rank
-    with _all_lora_layers(base, rank, generator) as (unet_layers, text_layers):
+    with all_lora_layers(base, rank, generator) as (unet_layers, text_layers):
         phase = tuning_phase(
             base, settings.tuning, settings.lr_scheduler, unet_layers.flat, text_layers.flat
         )
