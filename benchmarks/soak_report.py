@@ -36,8 +36,7 @@ LIMITS = {
     "working_files": 0.5,
 }
 # Of what is counted, how much more a soak of one block may hold at its end. A slope through so few
-# points takes one step for growth, and one step there is: the thread that comes at times is a
-# `tokio-rt-worker` (/proc/<worker>/task/*/comm), of the pool to which Cog's server adds on demand.
+# points takes one step for growth, and one step there may be: what a library sets up late.
 COUNTS = ("open_files", "threads", "temporary_files", "working_files")
 MAX_STEP = 1
 BEFORE_THE_RUN = "Input validation error: "  # Cog's words for a zip that it could not fetch
@@ -46,7 +45,7 @@ TITLES = {
     "decoders_mib": "its decoders, resident MiB",
     "server_mib": "HTTP server, resident MiB",
     "open_files": "open files",
-    "threads": "threads",
+    "threads": "threads, without those of Cog's pool",
     "temporary_files": "temporary files, without the result",
     "working_files": "files in the working folder",
 }
