@@ -32,7 +32,8 @@ from training.placeholders import Placeholders, new_words
 from training.updates import NUM_BEFORE_CAPTURE, open_updates
 
 OURS, PLAIN = "ours", "plain loop"
-EAGER, CONTIGUOUS, COMPILED = "ours, no graph", "ours, not channels last", "ours, compiled"
+EAGER, RECORDED = "ours, eager", "ours, recorded"
+CONTIGUOUS, COMPILED = "ours, not channels last", "ours, compiled"
 CUDNN = "ours, cuDNN attention"
 
 
@@ -68,10 +69,16 @@ def ours(base: BaseModel) -> Variant:
     )
 
 
-def without_graph(base: BaseModel) -> Variant:
-    """Every operation launched on its own."""
-    eager = replace(_copy(base), compute=replace(base.compute, uses_graphs=False))
-    return _of_copy(EAGER, eager)
+def eager(base: BaseModel) -> Variant:
+    """Without the fast path: every operation called from Python."""
+    compute = replace(base.compute, uses_graphs=False, uses_recordings=False)
+    return _of_copy(EAGER, replace(_copy(base), compute=compute))
+
+
+def recorded(base: BaseModel) -> Variant:
+    """A CPU's fast path instead of a GPU's."""
+    compute = replace(base.compute, uses_graphs=False, uses_recordings=True)
+    return _of_copy(RECORDED, replace(_copy(base), compute=compute))
 
 
 def contiguous(base: BaseModel) -> Variant:
@@ -140,7 +147,8 @@ def plain(base: BaseModel) -> Variant:
 # compared with.
 VARIANTS = {
     OURS: Maker(make=ours),
-    EAGER: Maker(make=without_graph, why_not=only_on_cuda),
+    EAGER: Maker(make=eager),
+    RECORDED: Maker(make=recorded, why_not=only_on_cuda),
     CONTIGUOUS: Maker(make=contiguous, why_not=only_on_cuda),
     CUDNN: Maker(make=with_cudnn_attention, why_not=only_on_cuda),
     COMPILED: Maker(make=compiled, why_not=only_on_cuda, is_costly=True),

@@ -18,14 +18,12 @@ def open_lesson(
 ) -> Iterator[tuple[Phase, TrainingPictures]]:
     """`name`: "inversion" or "tuning"."""
     generator = base.compute.generator(0)
-    with (
-        new_words(base, settings.placeholder_tokens, generator) as words,
-        all_lora_layers(base, 4, generator) as (unet, text_encoder),
-    ):
+    with new_words(base, settings.placeholder_tokens, generator) as words:
         pictures = encode_pictures(base, examples, words.tokenize, mirror=True)
-        words.embedding.rows.requires_grad_(name == "inversion")
         if name == "inversion":
             yield inversion_phase(base, words, settings), pictures
-        else:
-            tuning = settings.tuning
+            return
+        words.embedding.rows.requires_grad_(False)
+        tuning = settings.tuning
+        with all_lora_layers(base, 4, generator) as (unet, text_encoder):
             yield tuning_phase(base, tuning, "constant", unet.flat, text_encoder.flat), pictures

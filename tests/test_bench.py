@@ -23,7 +23,8 @@ from training.settings import TrainingInputs, translate
 @pytest.fixture(scope="module")
 def on_cpu() -> BaseModel:
     """Draws are only the same where both are made on the CPU."""
-    return load_base_model(TINY, Compute(torch.device("cpu"), torch.float32, "asked for"))
+    compute = Compute(torch.device("cpu"), torch.float32, "asked for", uses_recordings=True)
+    return load_base_model(TINY, compute)
 
 
 def make_lesson(base: BaseModel, phase: str, task: str) -> Lesson:

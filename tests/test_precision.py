@@ -16,10 +16,11 @@ from tests.lessons import open_lesson
 from training.base_model import BaseModel, load_base_model
 from training.compute import Compute, Gpu, choose_compute, find_gpu, pick_compute
 from training.loop import run_phase
+from training.loss import denoising_loss
 from training.phase import Progress
 from training.pivotal import Trained, train
 from training.settings import SettingsError, TrainingSettings
-from training.updates import draw_loss, open_updates
+from training.updates import draw, open_updates
 
 Settings = Callable[..., TrainingSettings]
 CPU = torch.device("cpu")
@@ -58,6 +59,7 @@ def test_what_is_chosen_and_why(
     compute = choose_compute(gpu, precision, checkpoints)
 
     assert (compute.dtype, compute.uses_graphs, compute.uses_checkpoints) == chosen
+    assert compute.uses_recordings == (gpu is None and not compute.uses_checkpoints)
     assert compute.device.type == ("cuda" if gpu else "cpu")
     assert why in compute.reason
 
@@ -119,7 +121,8 @@ def bytes_kept(base: BaseModel, examples: list[Example], settings: TrainingSetti
     with open_lesson(base, examples, settings, "tuning") as (phase, pictures):
         lasting = (*base.unet.parameters(), *base.text_encoder.parameters(), *phase.parameters())
         with saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = draw_loss(phase, base, pictures, torch.tensor([0, 1]), base.compute.generator(0))
+            drawn = draw(phase, pictures, torch.tensor([0, 1]), base.compute.generator(0))
+            loss = denoising_loss(base, *drawn)
         for tensor in lasting:
             kept.pop(tensor.untyped_storage().data_ptr(), None)
     assert loss.requires_grad

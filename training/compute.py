@@ -25,6 +25,7 @@ class Compute:
 
     Attributes:
         uses_graphs: whether an update is launched as one CUDA graph, see training/updates.py.
+        uses_recordings: whether its forward pass is written down once, see training/recording.py.
         uses_checkpoints: whether the backward pass computes again what it needs of the forward
             pass (Chen et al. 2016), which takes less memory and more time.
         processes: those that train the same LoRA together; mostly this one alone.
@@ -34,6 +35,7 @@ class Compute:
     dtype: torch.dtype
     reason: str
     uses_graphs: bool = False
+    uses_recordings: bool = False
     uses_checkpoints: bool = False
     processes: Processes = ALONE
 
@@ -119,6 +121,7 @@ def choose_compute(gpu: Gpu | None, precision: str | None, checkpoints: bool | N
         # A graph keeps memory of its own beside that of the updates before it, and of float16's
         # updates a scaler decides whether they count.
         uses_graphs=gpu is not None and dtype != torch.float16 and not checkpoints,
+        uses_recordings=gpu is None and not checkpoints,
         uses_checkpoints=bool(checkpoints),
     )
 

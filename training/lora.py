@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from training.recording import is_recording
 from training.trained_lora import LoraPair
 
 ADAPTER = "default"
@@ -64,6 +65,9 @@ class LeanLinear(PeftLinear):  # type: ignore[misc]
         weight, bias = linear.weight, linear.bias
         if weight.dtype == torch.float32 and weight.numel() <= SMALL_LAYER:
             return F.linear(inputs, torch.addmm(weight, self.up, self.down), bias)
+        if is_recording():  # which can hold no Python
+            hidden = F.linear(inputs.to(weight.dtype), self.down)
+            return F.linear(inputs.to(weight.dtype), weight, bias) + F.linear(hidden, self.up)
         apply: Callable[..., Tensor] = LoraFunction.apply
         return apply(inputs.to(weight.dtype), weight, bias, self.down, self.up)
 

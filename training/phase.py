@@ -24,6 +24,7 @@ class Phase:
             last: 0 is nearly no noise, 999 nearly nothing but noise.
         project: called after every update with the learning rate of that update, a scalar on the
             device; it may only do what a CUDA graph can hold.
+        is_recorded: whether it is worth being recorded, where the device has no graphs.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Phase:
     advice: str
     max_grad_norm: float = math.inf
     project: Callable[[Tensor], None] = _no_projection
+    is_recorded: bool = False
 
     def parameters(self) -> list[nn.Parameter]:
         return [p for group in self.parameter_groups for p in group["params"]]

@@ -23,6 +23,7 @@ from training.loop import run_phase
 from training.lora import LoraLayers, lora_layers
 from training.phase import Phase, PhaseHistory, Report
 from training.placeholders import Placeholders, new_words
+from training.recording import pays
 from training.settings import LrScheduler, TrainingSettings, TuningSettings
 from training.trained_lora import (
     TEXT_ENCODER_TARGETS,
@@ -142,6 +143,7 @@ def inversion_phase(
         min_timestep=0,
         max_timestep=base.noise_scheduler.config.num_train_timesteps,
         advice="learning_rate_ti",
+        is_recorded=pays(inversion.num_updates),
         # A tenth of the way at the default rate: the prior service's clip_ti_decay.
         project=lambda lr: embedding.pull_norms(
             base.card.placeholder_norm, (100 * lr).clamp(max=1.0)
@@ -176,4 +178,5 @@ def tuning_phase(
         ),
         advice="learning_rate_unet or learning_rate_text",
         max_grad_norm=tuning.max_grad_norm,
+        is_recorded=pays(tuning.num_updates),
     )

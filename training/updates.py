@@ -2,8 +2,9 @@
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from training.batches import TrainingPictures, draw_batch, picture_order
 from training.cuda_graph import CaptureError, capture, side_stream
 from training.loss import denoising_loss
 from training.phase import Phase
+from training.recording import record
 from training.schedule import learning_rates
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,10 @@ class Updates:
         self._scaler = base.compute.grad_scaler()
         self._num_skipped = torch.zeros((), dtype=torch.long, device=device)
         base.compute.processes.copy_first(phase.parameters())
+        self._loss: Callable[..., Tensor] = partial(denoising_loss, base)
+        if phase.is_recorded and base.compute.uses_recordings:
+            example = self._draw(self._order[0], base.compute.generator(0))
+            self._loss = record(self._loss, phase.parameters(), example)
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def take(self) -> None:
@@ -89,13 +95,18 @@ class Updates:
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"].copy_(rate)
         chosen = self._order.index_select(0, self._number)[0]
-        loss = draw_loss(phase, self.base, self.pictures, chosen, self.generator)
+        loss = self._loss(*self._draw(chosen, self.generator))
         self._scaler.scale(loss).backward()
         processes.average_gradients(phase.parameters())
         phase.project(self._step(rates[0]))
         loss = processes.average(loss.detach())
         self.losses.index_copy_(0, self._number, loss.view(1))
         self._number += 1
+
+    def _draw(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Each of several processes draws for all of them, and keeps its part."""
+        drawn = draw(self.phase, self.pictures, chosen, generator)
+        return self.base.compute.processes.own_rows(drawn)
 
     def _step(self, rate: Tensor) -> Tensor:
         """Follow the gradients. If one overflowed, which float16 does, leave all as it was.
@@ -159,23 +170,14 @@ def _generator_at(state: Tensor, base: BaseModel) -> torch.Generator:
     return generator
 
 
-def draw_loss(
-    phase: Phase,
-    base: BaseModel,
-    pictures: TrainingPictures,
-    chosen: Tensor,
-    generator: torch.Generator,
-) -> Tensor:
-    """Noise the chosen pictures as the phase asks, and measure what the model makes of it.
-
-    Each of several processes draws for all of them, and measures its part.
-    """
+def draw(
+    phase: Phase, pictures: TrainingPictures, chosen: Tensor, generator: torch.Generator
+) -> tuple[Tensor, ...]:
+    """What `denoising_loss` asks for: the chosen pictures, and as much noise as the phase asks."""
     batch = draw_batch(pictures, chosen, generator)
-    device = batch.latents.device
-    noise = torch.randn(batch.latents.shape, generator=generator, device=device)
+    noise = torch.randn(batch.latents.shape, generator=generator, device=batch.latents.device)
     timesteps = draw_timesteps(phase, len(chosen), generator)
-    drawn = (batch.latents, noise, timesteps, batch.input_ids, batch.loss_weight)
-    return denoising_loss(base, *base.compute.processes.own_rows(drawn))
+    return batch.latents, noise, timesteps, batch.input_ids, batch.loss_weight
 
 
 def draw_timesteps(phase: Phase, num: int, generator: torch.Generator) -> Tensor:
