@@ -39,8 +39,8 @@ LARGE = ("--model", "sd15-random", "--rounds", "3")
 # As little as goes through every line.
 SHORT = (*PHOTOS, "--steps", "1", "--rounds", "1", "--job-seconds", "1", "--points", "2")
 NARROW = ("--model", "sd15-narrow-random")
-# What takes minutes to set up has a stage of its own.
-COSTLY = tuple(name for name, maker in VARIANTS.items() if maker.is_costly)
+# They have a stage of their own.
+ON_REQUEST = tuple(name for name, maker in VARIANTS.items() if maker.is_on_request)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +73,10 @@ def stages(folder: Path, *, on_cpu: bool) -> tuple[Stage, ...]:
         bench_stage(folder, "tiny", 50, *PHOTOS, "--steps", "10", "--rounds", "5"),
         bench_stage(folder, "large", 220, *LARGE, "--task", "face"),
     ]
-    if COSTLY:
-        named = [word for name in COSTLY for word in ("--variant", name)]
-        costly = (*LARGE, *PHOTOS, "--job-seconds", "0", *named)
-        planned.append(bench_stage(folder, "costly", 165, *costly))
+    if ON_REQUEST:
+        named = [word for name in ON_REQUEST for word in ("--variant", name)]
+        more = (*LARGE, *PHOTOS, "--job-seconds", "0", *named)
+        planned.append(bench_stage(folder, "more", 165, *more))
     return tuple(planned)
 
 

@@ -36,7 +36,7 @@ class Plan:
         job_seconds: for the training of the whole job, at most; 0: no whole job.
         memory: of which variants peak memory is measured on a CPU, each in a process of its own:
             "all", "ours" or "none".
-        variants: their names; none: all that are not costly.
+        variants: their names; none: all but those on request.
     """
 
     model: str

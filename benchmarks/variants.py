@@ -53,12 +53,13 @@ class Maker:
         make: gets the base model as it was loaded. All variants are open at once, so one that
             changes other modules than `ours` does needs a copy of them.
         why_not: gives the reason where it cannot be measured, else None.
-        is_costly: takes minutes to set up, and is measured only when it is named.
+        is_on_request: measured only when it is named: it takes minutes to set up, or the others
+            leave it no memory.
     """
 
     make: Callable[[BaseModel], Variant]
     why_not: Callable[[Compute], str | None] = anywhere
-    is_costly: bool = False
+    is_on_request: bool = False
 
 
 def ours(base: BaseModel) -> Variant:
@@ -148,10 +149,10 @@ def plain(base: BaseModel) -> Variant:
 VARIANTS = {
     OURS: Maker(make=ours),
     EAGER: Maker(make=eager),
-    RECORDED: Maker(make=recorded, why_not=only_on_cuda),
     CONTIGUOUS: Maker(make=contiguous, why_not=only_on_cuda),
     CUDNN: Maker(make=with_cudnn_attention, why_not=only_on_cuda),
-    COMPILED: Maker(make=compiled, why_not=only_on_cuda, is_costly=True),
+    RECORDED: Maker(make=recorded, why_not=only_on_cuda, is_on_request=True),
+    COMPILED: Maker(make=compiled, why_not=only_on_cuda, is_on_request=True),
     PLAIN: Maker(make=plain),
     PRIOR: Maker(make=prior_trainer.prior, why_not=prior_trainer.why_not),
 }
@@ -163,13 +164,13 @@ def variants_for(
     """What can be measured there, ours always, and why the rest is left out.
 
     Args:
-        names: none: all that are not costly.
+        names: none: all but those on request.
     """
     chosen: dict[str, Callable[[BaseModel], Variant]] = {}
     left_out: dict[str, str] = {}
     for name, maker in VARIANTS.items():
         reason = maker.why_not(compute)
-        if not reason and name not in {OURS, *names} and (names or maker.is_costly):
+        if not reason and name not in {OURS, *names} and (names or maker.is_on_request):
             reason = f'not asked for: --variant "{name}"'
         if reason:
             left_out[name] = reason

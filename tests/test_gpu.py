@@ -15,6 +15,7 @@ from cli.sampling import build_pipeline, sample
 from preprocessing.example import Example
 from service.answers import OutOfMemoryError, answered, free_memory
 from tests.conftest import TINY
+from training import recording
 from training.base_model import BaseModel, load_base_model
 from training.batches import encode_pictures
 from training.compute import Compute, pick_compute
@@ -136,8 +137,9 @@ def on_gpu() -> BaseModel:
     return load_base_model(TINY, pick_compute())
 
 
-def without_graphs(base: BaseModel) -> BaseModel:
-    return replace(base, compute=replace(base.compute, uses_graphs=False))
+def without_graphs(base: BaseModel, *, recordings: bool = False) -> BaseModel:
+    compute = replace(base.compute, uses_graphs=False, uses_recordings=recordings)
+    return replace(base, compute=compute)
 
 
 def changes(trained: Trained) -> torch.Tensor:
@@ -170,6 +172,22 @@ def test_a_graph_gives_what_launching_each_operation_gives(
         assert one.losses == pytest.approx(other.losses, rel=tolerance)
     difference = (changes(graph) - changes(eager)).norm() / changes(eager).norm()
     assert difference < 0.05
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_recording_gives_what_python_gives(
+    examples: list[Example], short: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a CPU, but that a GPU adds up in any order."""
+    monkeypatch.setattr(recording, "MIN_UPDATES", 1)
+    on_gpu = load_base_model(TINY, pick_compute("fp32"))
+    settings = short(max_train_steps_ti=40, max_train_steps_tuning=20)
+
+    recorded = train(without_graphs(on_gpu, recordings=True), examples, settings, ignore)
+    eager = train(without_graphs(on_gpu), examples, settings, ignore)
+
+    assert losses(recorded) == pytest.approx(losses(eager), rel=1e-3)
 
 
 @contextmanager
