@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.amp.grad_scaler import GradScaler
 from torch.autograd.graph import saved_tensors_hooks
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -167,8 +168,8 @@ def effect(trained: Trained) -> torch.Tensor:
 class QuicklyMended(Compute):
     """float16 whose first factor is far too large, and whose second is right."""
 
-    def grad_scaler(self) -> torch.amp.GradScaler:
-        return torch.amp.GradScaler("cpu", init_scale=2.0**40, backoff_factor=2.0**-30)
+    def grad_scaler(self) -> GradScaler:
+        return GradScaler("cpu", init_scale=2.0**40, backoff_factor=2.0**-30)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import torch
+from torch.amp.grad_scaler import GradScaler
 
 from training.parallel import ALONE, Processes
 from training.settings import SettingsError
@@ -43,9 +44,9 @@ class Compute:
         enabled = self.dtype != torch.float32
         return torch.autocast(self.device.type, self.dtype, enabled=enabled)
 
-    def grad_scaler(self) -> torch.amp.GradScaler:
+    def grad_scaler(self) -> GradScaler:
         """Does nothing but for float16, whose small gradients would vanish without it."""
-        return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        return GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
     def among(self, device: torch.device, processes: Processes) -> "Compute":
         """The same on this process's device; the only one of its training stays as it is."""
