@@ -17,7 +17,7 @@ from torch import Tensor
 from preprocessing.example import Example
 from service.answers import is_out_of_memory
 from tests.lessons import open_lesson
-from training import lora
+from training import lora, recording
 from training.base_model import BaseModel
 from training.batches import TrainingPictures
 from training.loop import run_phase
@@ -150,6 +150,22 @@ def test_what_stops_a_recording_arrives_as_it_is() -> None:
 
     double = record(lambda tensor: 2 * tensor, [], [torch.ones(3)])
     assert torch.equal(double(torch.ones(3)), torch.full((3,), 2.0))
+
+
+def test_only_the_function_runs_python_while_it_is_recorded() -> None:
+    """A cancellation comes where Python runs; torch cleans up only after the function itself."""
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code.co_filename == recording.__file__:
+            called.append(frame.f_code.co_name)
+
+    sys.setprofile(note)
+    try:
+        recording.record(torch.square, [], [torch.ones(3)])
+    finally:
+        sys.setprofile(None)
+    assert called == ["record", "of_all"]
 
 
 def test_memory_that_is_missing_while_replaying_is_told_as_such() -> None:

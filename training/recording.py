@@ -47,8 +47,10 @@ def record(
     with warnings.catch_warnings():
         # It warns of each choice made in Python.
         warnings.simplefilter("ignore", TracerWarning)
+        # Tensors' names, "" here, are also asked for where torch does not clean up after a
+        # cancellation. That comes only where Python's own code runs; "".format has none.
         graph, _ = torch._C._create_graph_by_tracing(
-            of_all, (*learning, *example), lambda tensor: "", False, False
+            of_all, (*learning, *example), "".format, False, False
         )
     recorded = torch._C._create_function_from_graph("recorded", graph)
 
