@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from preprocessing.example import Example
+from tests.lessons import open_lesson
 from training.base_model import BaseModel, load_base_model
 from training.compute import pick_compute
 from training.settings import TrainingInputs, TrainingSettings, translate
@@ -63,3 +65,15 @@ def short() -> Callable[..., TrainingSettings]:
         return translate(TrainingInputs(**(defaults | inputs)))  # type: ignore[arg-type]
 
     return settings
+
+
+@pytest.fixture(params=["inversion", "tuning"])
+def lesson(
+    request: pytest.FixtureRequest,
+    base: BaseModel,
+    examples: list[Example],
+    short: Callable[..., TrainingSettings],
+) -> Any:
+    """(phase, pictures), with the model made ready for it."""
+    with open_lesson(base, examples, short(), request.param) as opened:
+        yield opened

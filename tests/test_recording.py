@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import pytest
 import torch
@@ -32,15 +31,6 @@ LIBRARIES = ("diffusers", "transformers", "peft")
 
 def ignore(progress: Progress) -> None:
     pass
-
-
-@pytest.fixture(params=["inversion", "tuning"])
-def lesson(
-    request: pytest.FixtureRequest, base: BaseModel, examples: list[Example], short: Settings
-) -> Any:
-    """(phase, pictures), with the model made ready for it."""
-    with open_lesson(base, examples, short(), request.param) as opened:
-        yield opened
 
 
 def losses_and_result(

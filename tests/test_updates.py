@@ -4,14 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.floor import on_meta
-from preprocessing.example import Example
-from tests.lessons import open_lesson
 from training.base_model import BaseModel
 from training.batches import TrainingPictures
 from training.loop import run_phase
@@ -56,15 +53,6 @@ class Operations(TorchDispatchMode):
 
 def ignore(progress: Progress) -> None:
     pass
-
-
-@pytest.fixture(params=["inversion", "tuning"])
-def lesson(
-    request: pytest.FixtureRequest, base: BaseModel, examples: list[Example], short: Settings
-) -> Any:
-    """(phase, pictures), with the model made ready for it."""
-    with open_lesson(base, examples, short(), request.param) as opened:
-        yield opened
 
 
 def test_an_update_asks_the_device_for_nothing(
