@@ -41,6 +41,10 @@ def anywhere(compute: Compute) -> str | None:
     return None
 
 
+def without_checkpoints(compute: Compute) -> str | None:
+    return "no checkpoint is left in it" if compute.uses_checkpoints else only_on_cuda(compute)
+
+
 def only_on_cuda(compute: Compute) -> str | None:
     return None if compute.device.type == "cuda" else "it needs a CUDA device"
 
@@ -151,7 +155,7 @@ VARIANTS = {
     EAGER: Maker(make=eager),
     CONTIGUOUS: Maker(make=contiguous, why_not=only_on_cuda),
     CUDNN: Maker(make=with_cudnn_attention, why_not=only_on_cuda),
-    RECORDED: Maker(make=recorded, why_not=only_on_cuda, is_on_request=True),
+    RECORDED: Maker(make=recorded, why_not=without_checkpoints, is_on_request=True),
     COMPILED: Maker(make=compiled, why_not=only_on_cuda, is_on_request=True),
     PLAIN: Maker(make=plain),
     PRIOR: Maker(make=prior_trainer.prior, why_not=prior_trainer.why_not),

@@ -102,6 +102,7 @@ def test_no_library_is_asked_again(
     monkeypatch.setattr(lora, "SMALL_LAYER", small_layer)
     called: set[str] = set()
     replayed: set[str] = set()
+    eager: set[str] = set()
     with open_lesson(base, examples, short(), "tuning") as (phase, pictures):
         generator = base.compute.generator(0)
         with open_updates(phase, base, pictures, generator) as updates, noting_callers(called):
@@ -110,7 +111,11 @@ def test_no_library_is_asked_again(
         with open_updates(phase, base, pictures, generator) as updates, noting_callers(replayed):
             updates.take()
 
-    assert called == {*LIBRARIES, "lora.py"}
+        without = replace(base, compute=replace(base.compute, uses_recordings=False))
+        with open_updates(phase, without, pictures, generator) as updates, noting_callers(eager):
+            updates.take()
+
+    assert called == eager == {*LIBRARIES, "lora.py"}
     assert not replayed
 
 

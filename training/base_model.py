@@ -13,7 +13,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
 from training.base_card import BaseCard, read_card
-from training.compute import Compute, set_cpu_threads
+from training.compute import Compute, suit_cpu
 
 # What must be in each part's folder: any one of these.
 PARTS = {
@@ -72,7 +72,7 @@ def load_base_model(folder: Path, compute: Compute) -> BaseModel:
     if compute.uses_checkpoints:
         keep_less(unet, text_encoder)
     if compute.device.type == "cpu":
-        set_cpu_threads(unet.num_parameters())
+        compute = suit_cpu(compute, unet.num_parameters())
     noise_scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler", **offline)
     # It would fetch its table from the CPU at the first use.
     noise_scheduler.alphas_cumprod = noise_scheduler.alphas_cumprod.to(compute.device)

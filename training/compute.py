@@ -26,7 +26,8 @@ class Compute:
 
     Attributes:
         uses_graphs: whether an update is launched as one CUDA graph, see training/updates.py.
-        uses_recordings: whether its forward pass is written down once, see training/recording.py.
+        uses_recordings: whether its forward pass is written down once, see training/recording.py;
+            no checkpoint would be left in it.
         uses_checkpoints: whether the backward pass computes again what it needs of the forward
             pass (Chen et al. 2016), which takes less memory and more time.
         processes: those that train the same LoRA together; mostly this one alone.
@@ -140,7 +141,12 @@ def choose_precision(gpu: Gpu | None, precision: str | None) -> tuple[torch.dtyp
     return torch.float16, f"{gpu.name} has no bfloat16"
 
 
-def set_cpu_threads(num_parameters: int) -> None:
-    """One thread for a small model, one per usable core for a large one."""
+def suit_cpu(compute: Compute, num_parameters: int) -> Compute:
+    """One thread and recordings for a small model; one thread per usable core for a large one.
+
+    A recording would take a large one a seventh more memory, and no less time.
+    """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads(1 if num_parameters < SMALL_MODEL_PARAMETERS else usable or 1)
+    is_small = num_parameters < SMALL_MODEL_PARAMETERS
+    torch.set_num_threads(1 if is_small else usable or 1)
+    return replace(compute, uses_recordings=compute.uses_recordings and is_small)

@@ -24,7 +24,7 @@ class Phase:
             last: 0 is nearly no noise, 999 nearly nothing but noise.
         project: called after every update with the learning rate of that update, a scalar on the
             device; it may only do what a CUDA graph can hold.
-        is_recorded: whether it is worth being recorded, where the device has no graphs.
+        is_recorded: whether it is worth being recorded, where `Compute.uses_recordings`.
     """
 
     name: str
