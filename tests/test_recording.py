@@ -19,6 +19,7 @@ from tests.lessons import open_lesson
 from training import lora, recording
 from training.base_model import BaseModel
 from training.batches import TrainingPictures
+from training.compute import choose_compute, suit_cpu
 from training.loop import run_phase
 from training.phase import Phase, Progress
 from training.recording import MIN_UPDATES, record
@@ -169,6 +170,17 @@ def test_memory_that_is_missing_while_replaying_is_told_as_such() -> None:
     with pytest.raises(RuntimeError) as caught:
         outer(torch.ones(2**24))  # 2^50 bytes
     assert is_out_of_memory(caught.value)
+
+
+def test_a_large_model_is_not_recorded() -> None:
+    """It would gain nothing. Stable Diffusion 1.5's UNet has 860 million weights."""
+    num_threads = torch.get_num_threads()
+    compute = choose_compute(None, None, None)
+    try:
+        assert suit_cpu(compute, 5_000_000).uses_recordings
+        assert not suit_cpu(compute, 860_000_000).uses_recordings
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def test_gradients_flow_to_what_learns_and_follow_its_changes() -> None:

@@ -65,11 +65,11 @@ class LeanLinear(PeftLinear):  # type: ignore[misc]
         weight, bias = linear.weight, linear.bias
         if weight.dtype == torch.float32 and weight.numel() <= SMALL_LAYER:
             return F.linear(inputs, torch.addmm(weight, self.up, self.down), bias)
+        inputs = inputs.to(weight.dtype)
         if is_recording():  # which can hold no Python
-            hidden = F.linear(inputs.to(weight.dtype), self.down)
-            return F.linear(inputs.to(weight.dtype), weight, bias) + F.linear(hidden, self.up)
+            return F.linear(inputs, weight, bias) + F.linear(F.linear(inputs, self.down), self.up)
         apply: Callable[..., Tensor] = LoraFunction.apply
-        return apply(inputs.to(weight.dtype), weight, bias, self.down, self.up)
+        return apply(inputs, weight, bias, self.down, self.up)
 
 
 class LoraLayers:
