@@ -49,7 +49,7 @@ class LoraFunction(torch.autograd.Function):
         grad_hidden = grad_rows @ up
         grad_inputs = None
         if ctx.needs_input_grad[0]:
-            grad_inputs = torch.addmm(grad_rows @ weight, grad_hidden, down)
+            grad_inputs = (grad_rows @ weight).addmm_(grad_hidden, down)
             grad_inputs = grad_inputs.view(*grad.shape[:-1], weight.shape[1])
         return grad_inputs, None, None, grad_hidden.t() @ rows, grad_rows.t() @ hidden
 
