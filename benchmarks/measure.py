@@ -82,7 +82,8 @@ def measure_one_phase(
 ) -> Report:
     lesson = make_lesson(base, plan, phase)
     say(f"{phase}: {plan.num_rounds} rounds of {plan.num_updates} updates ...")
-    turns = measure_phase(lesson, variants, plan.num_updates, plan.num_rounds)
+    turns, failed = measure_phase(lesson, variants, plan.num_updates, plan.num_rounds)
+    report["left_out"] |= {f"{name} ({phase})": why for name, why in failed.items()}
     described = describe_phase(lesson, plan, turns, report["peak_flops_per_second"])
     if base.compute.device.type == "cpu":
         for name, found in described["variants"].items():

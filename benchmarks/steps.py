@@ -120,25 +120,46 @@ class Summary:
 
 def measure_phase(
     lesson: Lesson, variants: Sequence[Variant], num_updates: int, num_rounds: int
-) -> dict[str, Turns]:
+) -> tuple[dict[str, Turns], dict[str, str]]:
     """Blocks of updates, one of each variant a round, after one of each that is not counted.
 
     Who begins changes from round to round. All learn on; none sees what the others learned.
+
+    Returns:
+        Those that could take an update, and why others could not.
     """
-    blocks: dict[str, list[Block]] = {variant.name: [] for variant in variants}
     said_at = time.monotonic()
     with ExitStack() as stack:
-        opened = {variant.name: open_variant(stack, lesson, variant, 1) for variant in variants}
+        opened, failed = open_all(stack, lesson, variants)
+        blocks: dict[str, list[Block]] = {name: [] for name in opened}
         for number in range(num_rounds):
             for name in blocks if number % 2 else reversed(blocks):
                 blocks[name].append(take_block(lesson, opened[name].take_updates, num_updates))
             if time.monotonic() - said_at > 2:
                 said_at = time.monotonic()
                 say(f"{lesson.phase}: round {number + 1} of {num_rounds}")
-    return {
+    turns = {
         name: Turns(first_seconds=one.first_seconds, peak_bytes=one.peak_bytes, blocks=blocks[name])
         for name, one in opened.items()
     }
+    return turns, failed
+
+
+def open_all(
+    stack: ExitStack, lesson: Lesson, variants: Sequence[Variant]
+) -> tuple[dict[str, Opened], dict[str, str]]:
+    """Those that could be opened, and why others could not; the first must, as it is judged."""
+    opened: dict[str, Opened] = {}
+    failed: dict[str, str] = {}
+    for variant in variants:
+        try:
+            opened[variant.name] = open_variant(stack, lesson, variant, 1)
+        except Exception as error:  # whatever a compiler or a driver has to say
+            if not opened:
+                raise
+            failed[variant.name] = f"{type(error).__name__}: {str(error).strip()[:500]}"
+            say(f"{lesson.phase}: {variant.name} failed: {failed[variant.name]}")
+    return opened, failed
 
 
 def open_variant(stack: ExitStack, lesson: Lesson, variant: Variant, num_updates: int) -> Opened:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from benchmarks.floor import count_flops
 from benchmarks.lesson import Lesson, Moment
 from benchmarks.machine import peak_of_this_process
 from benchmarks.prior_trainer import PRIOR
-from benchmarks.steps import Block, Stopwatch, Turns, ratios, summarize
+from benchmarks.steps import Block, Stopwatch, Turns, measure_phase, ratios, summarize
 from benchmarks.sweep import encode, noise_examples, resolutions
 from benchmarks.variants import OURS, PLAIN, VARIANTS, only_on_cuda, variants_for
 from tests.conftest import REPOSITORY, TINY
@@ -46,6 +47,24 @@ def test_the_plain_loop_trains_as_ours_does(on_cpu: BaseModel, phase: str) -> No
         assert len(marks) == 6
     assert found[PLAIN] == pytest.approx(found[OURS], rel=1e-4)
     assert len(set(found[OURS])) == 6
+
+
+def test_a_variant_that_fails_costs_no_other(on_cpu: BaseModel) -> None:
+    """A compiler may be missing. What is judged must work, or there is nothing to compare."""
+
+    def fail(lesson: Lesson) -> NoReturn:
+        raise RuntimeError("no compiler")
+
+    lesson = make_lesson(on_cpu, "inversion", "object")
+    ours, plain = (VARIANTS[name].make(on_cpu) for name in (OURS, PLAIN))
+    broken = replace(plain, name="broken", open=fail)
+
+    turns, failed = measure_phase(lesson, [ours, broken, plain], 1, 1)
+
+    assert turns.keys() == {OURS, PLAIN}
+    assert failed == {"broken": "RuntimeError: no compiler"}
+    with pytest.raises(RuntimeError, match="no compiler"):
+        measure_phase(lesson, [broken, plain], 1, 1)
 
 
 def test_a_phase_can_be_opened_again_and_begins_anew(on_cpu: BaseModel) -> None:
