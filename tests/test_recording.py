@@ -16,7 +16,7 @@ from torch import Tensor
 from preprocessing.example import Example
 from service.answers import is_out_of_memory
 from tests.lessons import open_lesson
-from training import lora, recording
+from training import lora_layer, recording
 from training.base_model import BaseModel
 from training.batches import TrainingPictures
 from training.compute import choose_compute, suit_cpu
@@ -27,7 +27,8 @@ from training.settings import TrainingSettings
 from training.updates import open_updates
 
 Settings = Callable[..., TrainingSettings]
-LIBRARIES = ("diffusers", "transformers", "peft")
+LIBRARIES = ("diffusers", "transformers")
+OURS = "lora_layer.py"
 
 
 def ignore(progress: Progress) -> None:
@@ -64,7 +65,7 @@ def test_large_layers_are_recorded_as_well(
     base: BaseModel, examples: list[Example], short: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their own way of computing is Python's, so a recording takes torch's."""
-    monkeypatch.setattr(lora, "SMALL_LAYER", 0)
+    monkeypatch.setattr(lora_layer, "SMALL_LAYER", 0)
     with open_lesson(base, examples, short(), "tuning") as (phase, pictures):
         called, learned = losses_and_result(base, phase, pictures)
         replayed, learned_again = losses_and_result(
@@ -82,7 +83,7 @@ def noting_callers(found: set[str]) -> Iterator[None]:
 
     def note(frame: FrameType, event: str, argument: object) -> None:
         parts = Path(frame.f_code.co_filename).parts
-        found.update(part for part in parts if part in (*LIBRARIES, "lora.py"))
+        found.update(part for part in parts if part in (*LIBRARIES, OURS))
 
     sys.setprofile(note)
     try:
@@ -100,7 +101,7 @@ def test_no_library_is_asked_again(
     small_layer: int,
 ) -> None:
     """A cancellation that came while a recording calls Python would be lost in it."""
-    monkeypatch.setattr(lora, "SMALL_LAYER", small_layer)
+    monkeypatch.setattr(lora_layer, "SMALL_LAYER", small_layer)
     called: set[str] = set()
     replayed: set[str] = set()
     eager: set[str] = set()
@@ -116,7 +117,7 @@ def test_no_library_is_asked_again(
         with open_updates(phase, without, pictures, generator) as updates, noting_callers(eager):
             updates.take()
 
-    assert called == eager == {*LIBRARIES, "lora.py"}
+    assert called == eager == {*LIBRARIES, OURS}
     assert not replayed
 
 

@@ -92,9 +92,10 @@ def all_lora_layers(
     base: BaseModel, rank: int, generator: torch.Generator
 ) -> Iterator[tuple[LoraLayers, LoraLayers]]:
     """The UNet's and the text encoder's."""
+    how = {"across_blocks": not base.compute.uses_checkpoints}
     with (
-        lora_layers(base.unet, UNET_TARGETS, rank, generator) as unet_layers,
-        lora_layers(base.text_encoder, TEXT_ENCODER_TARGETS, rank, generator) as text_layers,
+        lora_layers(base.unet, UNET_TARGETS, rank, generator, **how) as unet_layers,
+        lora_layers(base.text_encoder, TEXT_ENCODER_TARGETS, rank, generator, **how) as text_layers,
     ):
         yield unet_layers, text_layers
 
