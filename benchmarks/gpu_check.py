@@ -64,7 +64,9 @@ def stages(folder: Path, *, on_cpu: bool) -> tuple[Stage, ...]:
     """Limits add up to less than nine minutes; each bench has a folder of its name."""
     # What a newer library warns of is not what is asked here, so warnings are no errors.
     pytest = ("-m", "pytest", "-q", "-o", "filterwarnings=default", "-p", "no:cacheprovider")
-    tests = Stage(name="tests", arguments=(*pytest, "-m", "gpu", "tests/test_gpu.py"), seconds=100)
+    # The second ends with a failed capture, after which none is tried.
+    files = ("tests/test_precision.py", "tests/test_gpu.py")
+    tests = Stage(name="tests", arguments=(*pytest, "-m", "gpu", *files), seconds=100)
     if on_cpu:
         short = (*SHORT, "--variant", PLAIN, "--memory", "ours")
         return (tests, bench_stage(folder, "large", 220, *NARROW, *short))

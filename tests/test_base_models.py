@@ -1,6 +1,8 @@
 """Stable Diffusion 1.5 and 2.1: their real shapes without weights, and a run on small ones."""
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +12,13 @@ from cli.trainable import build_without_weights
 from preprocessing.example import Example
 from tests.conftest import noise_image
 from tests.models import CONFIGS, TEXT_WIDTH, build_small_model, save_small_model
-from training.base_model import BaseModel, load_base_model
+from training.base_model import (
+    FACTORS,
+    BaseModel,
+    keep_channels_last,
+    load_base_model,
+    skip_divisions,
+)
 from training.compute import pick_compute
 from training.loss import denoising_loss, denoising_target, uniform_weight
 from training.phase import Progress
@@ -129,3 +137,45 @@ def test_the_native_resolution_is_the_unets(
     assert isinstance(resolution, dict)
     unet_config = read_json(CONFIGS / name / "unet" / "config.json")
     assert resolution["native"] == 8 * unet_config["sample_size"]
+
+
+def ask_unet(base: BaseModel) -> torch.Tensor:
+    torch.manual_seed(0)
+    latents, text = torch.randn(2, 4, 16, 16), torch.randn(2, 77, TEXT_WIDTH)
+    with torch.no_grad():
+        noise: torch.Tensor = base.unet(latents, torch.tensor([3, 500]), text).sample
+    return noise
+
+
+def test_only_divisions_by_one_are_left_out(small_base: tuple[str, BaseModel]) -> None:
+    _, base = small_base
+    base = replace(base, unet=copy.deepcopy(base.unet))
+    divided = [(m, name) for m in base.unet.modules() for name in FACTORS if hasattr(m, name)]
+    assert len(divided) == 54
+    found = ask_unet(base)
+
+    for module, name in divided:
+        setattr(module, name, 1.0)
+    assert torch.equal(ask_unet(base), found)
+
+    for module, name in divided:
+        setattr(module, name, 1.25)
+    skip_divisions(base.unet)
+    assert not torch.allclose(ask_unet(base), found)
+
+
+def test_convolutions_are_given_the_layout_that_a_gpu_wants(
+    small_base: tuple[str, BaseModel],
+) -> None:
+    _, base = small_base
+    wanted = ask_unet(base)
+    base = replace(base, unet=copy.deepcopy(base.unet))
+    keep_channels_last(base.unet)
+    given: list[torch.Tensor] = []
+    convolutions = [m for m in base.unet.modules() if isinstance(m, nn.Conv2d)]
+    for convolution in convolutions:
+        convolution.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+
+    torch.testing.assert_close(ask_unet(base), wanted)
+    assert len(given) == len(convolutions) > 50
+    assert all(one.is_contiguous(memory_format=torch.channels_last) for one in given)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -71,6 +71,8 @@ def load_base_model(folder: Path, compute: Compute) -> BaseModel:
     for part in (vae, unet):
         part.to(memory_format=torch.channels_last)
     skip_divisions(unet)
+    if compute.device.type == "cuda":
+        keep_channels_last(unet)
     if compute.uses_checkpoints:
         keep_less(unet, text_encoder)
     if compute.device.type == "cpu":
@@ -89,6 +91,10 @@ def load_base_model(folder: Path, compute: Compute) -> BaseModel:
     )
 
 
+# By which diffusers divides what comes out of each block; in Stable Diffusion they are 1.
+FACTORS = ("output_scale_factor", "rescale_output_factor")
+
+
 class One:
     """Dividing by it is no operation."""
 
@@ -97,14 +103,26 @@ class One:
 
 
 def skip_divisions(unet: UNet2DConditionModel) -> None:
-    """diffusers divides what comes out of each block by a factor: in Stable Diffusion by 1.
-
-    That is 54 operations forward and as many back.
-    """
+    """Divisions by 1, that is: 54 operations forward and as many back."""
     for module in unet.modules():
-        for name in ("output_scale_factor", "rescale_output_factor"):
+        for name in FACTORS:
             if getattr(module, name, None) == 1:
                 setattr(module, name, One())
+
+
+def keep_channels_last(unet: UNet2DConditionModel) -> None:
+    """Lay out what convolutions are given as they want it.
+
+    On a GPU group norms give it otherwise. A convolution would copy it itself, but keep what it was
+    given, and copy that once more in the backward pass: 91 copies an update.
+    """
+
+    def lay_out(_: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+        return inputs[0].contiguous(memory_format=torch.channels_last)
+
+    for module in unet.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(lay_out)
 
 
 def keep_less(unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
