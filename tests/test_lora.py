@@ -1,6 +1,7 @@
 """LoRA layers while they learn, against PEFT's own."""
 
 import copy
+import gc
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -210,6 +211,23 @@ def test_what_was_computed_together_is_not_kept(attention: tuple[Any, LoraLayers
     assert held() is None
     layers = (module.q_proj, module.k_proj, module.v_proj)
     assert len({layer.weight.untyped_storage().data_ptr() for layer in layers}) == 1
+
+
+def test_layers_that_are_gone_leave_nothing() -> None:
+    """At once, not only when Python looks for circles: it could be a gigabyte."""
+    encoder, forward = of_text_encoder()
+    gc.collect()
+    gc.disable()
+    try:
+        with lora_layers(encoder, TEXT_TARGETS, RANK, torch.Generator()) as layers:
+            forward(encoder).mean().backward()
+            flat = weakref.ref(layers.flat)
+            layer = weakref.ref(layers.by_path["encoder.layers.1.self_attn.k_proj"])
+        del layers
+        assert flat() is None
+        assert layer() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("num_layers", [1, 3])

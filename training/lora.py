@@ -134,6 +134,7 @@ def lora_layers(
         for name, layer in _peft_layers(module):
             parent, _, child = name.rpartition(".")
             setattr(module.get_submodule(parent), child, layer.get_base_layer())
+            vars(layer).pop("siblings", None)  # which refer to it, so that it would stay a while
         vars(module).pop("peft_config", None)  # PEFT's note on what it did
         module.requires_grad_(False)
 
