@@ -74,7 +74,8 @@ def require_time(phases: tuple[PhaseForecast, ...], seconds_left: float) -> None
 
 
 def in_words(seconds: float) -> str:
-    """ "40 seconds", "12 minutes"."""
+    """ "1 second", "40 seconds", "12 minutes"."""
     if seconds < 90:
-        return f"{max(0, math.ceil(seconds))} seconds"
+        whole = max(0, math.ceil(seconds))
+        return f"{whole} second{'' if whole == 1 else 's'}"
     return f"{math.ceil(seconds / 60)} minutes"
