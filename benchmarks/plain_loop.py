@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTextModel
 
-from training.base_model import BaseModel
+from training.base_model import FACTORS, BaseModel, One
 from training.batches import TrainingPictures, picture_order
 from training.placeholders import INITIAL_STD
 from training.settings import TrainingSettings
@@ -74,8 +74,18 @@ class PlainModel:
 def copy_for_plain_loop(base: BaseModel) -> PlainModel:
     """`base` must be as it was loaded: no new words, no LoRA layers."""
     unet, text_encoder = (copy.deepcopy(part).float() for part in (base.unet, base.text_encoder))
-    unet.to(memory_format=torch.contiguous_format)
+    undo_changes(unet)
     return PlainModel(base=base, unet=unet, text_encoder=text_encoder)
+
+
+def undo_changes(unet: UNet2DConditionModel) -> None:
+    """Make it what diffusers loads: without the layout, hooks and divisors of load_base_model."""
+    unet.to(memory_format=torch.contiguous_format)
+    for module in unet.modules():
+        module._forward_pre_hooks.clear()
+        for name in FACTORS:
+            if isinstance(getattr(module, name, None), One):
+                setattr(module, name, 1.0)
 
 
 def add_words(model: PlainModel, num_words: int, generator: torch.Generator) -> nn.Parameter:

@@ -22,9 +22,10 @@ from benchmarks.plain_loop import (
     invert,
     remove_all,
     tune,
+    undo_changes,
 )
 from benchmarks.prior_trainer import PRIOR
-from training.base_model import FACTORS, BaseModel
+from training.base_model import BaseModel, skip_divisions
 from training.compute import Compute
 from training.phase import Phase
 from training.pivotal import all_lora_layers, inversion_phase, tuning_phase
@@ -89,9 +90,8 @@ def recorded(base: BaseModel) -> Variant:
 def contiguous(base: BaseModel) -> Variant:
     """Convolution weights laid out as they are in the file."""
     copied = _copy(base)
-    copied.unet.to(memory_format=torch.contiguous_format)
-    for module in copied.unet.modules():
-        module._forward_pre_hooks.clear()  # what keep_channels_last did
+    undo_changes(copied.unet)
+    skip_divisions(copied.unet)
     return _of_copy(CONTIGUOUS, copied)
 
 
@@ -118,10 +118,8 @@ def with_cudnn_attention(base: BaseModel) -> Variant:
 def compiled(base: BaseModel) -> Variant:
     """The UNet by torch.compile, inside the CUDA graph; compiling is the first update's."""
     copied = _copy(base)
-    for module in copied.unet.modules():
-        for name in FACTORS:
-            if hasattr(module, name):
-                setattr(module, name, 1.0)  # the compiler knows what to make of that, not of One
+    undo_changes(copied.unet)  # a compiler does all that itself, and does not know what One is
+    copied.unet.to(memory_format=torch.channels_last)
     copied.unet.compile()
     return _of_copy(COMPILED, copied)
 

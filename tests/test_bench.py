@@ -1,5 +1,6 @@
 """Figures are only worth what they are compared with: the plain loop trains the same, in turns."""
 
+import copy
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,12 +12,13 @@ import torch
 from benchmarks.floor import count_flops
 from benchmarks.lesson import Lesson, Moment
 from benchmarks.machine import peak_of_this_process
+from benchmarks.plain_loop import copy_for_plain_loop
 from benchmarks.prior_trainer import PRIOR
 from benchmarks.steps import Block, Stopwatch, Turns, measure_phase, ratios, summarize
 from benchmarks.sweep import encode, noise_examples, resolutions
 from benchmarks.variants import OURS, PLAIN, VARIANTS, only_on_cuda, variants_for
 from tests.conftest import REPOSITORY, TINY
-from training.base_model import BaseModel, load_base_model
+from training.base_model import FACTORS, BaseModel, keep_channels_last, load_base_model
 from training.compute import Compute
 from training.settings import TrainingInputs, translate
 
@@ -47,6 +49,21 @@ def test_the_plain_loop_trains_as_ours_does(on_cpu: BaseModel, phase: str) -> No
         assert len(marks) == 6
     assert found[PLAIN] == pytest.approx(found[OURS], rel=1e-4)
     assert len(set(found[OURS])) == 6
+
+
+def test_the_plain_loop_has_none_of_our_changes(on_cpu: BaseModel) -> None:
+    """Also none of those that are made for a GPU only."""
+    base = replace(on_cpu, unet=copy.deepcopy(on_cpu.unet))
+    keep_channels_last(base.unet)
+
+    unet = copy_for_plain_loop(base).unet
+
+    assert not any(module._forward_pre_hooks for module in unet.modules())
+    factors = [getattr(m, name) for m in unet.modules() for name in FACTORS if hasattr(m, name)]
+    assert factors
+    assert all(type(factor) is float for factor in factors)
+    assert unet.conv_in.weight.is_contiguous()
+    assert not base.unet.conv_in.weight.is_contiguous()
 
 
 def test_a_variant_that_fails_costs_no_other(on_cpu: BaseModel) -> None:

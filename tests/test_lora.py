@@ -213,6 +213,22 @@ def test_what_was_computed_together_is_not_kept(attention: tuple[Any, LoraLayers
     assert len({layer.weight.untyped_storage().data_ptr() for layer in layers}) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # whatever a compiler warns of
+def test_a_compiler_can_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the whole UNet, forward and back, so that compiling can be measured on a GPU."""
+    monkeypatch.setattr(lora_layer, "SMALL_LAYER", 0)
+    unet, forward = of_unet()
+    with lora_layers(unet, TARGETS, RANK, torch.Generator()) as layers:
+        learn_something(layers)
+        wanted = forward(unet).detach()
+        compiled = forward(torch.compile(unet, backend="aot_eager", fullgraph=True))
+        compiled.mean().backward()
+
+        torch.testing.assert_close(compiled.detach(), wanted)
+        assert layers.flat.grad is not None
+
+
 def test_layers_that_are_gone_leave_nothing() -> None:
     """At once, not only when Python looks for circles: it could be a gigabyte."""
     encoder, forward = of_text_encoder()

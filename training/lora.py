@@ -86,14 +86,14 @@ class LoraLayers:
 
 def siblings(by_path: dict[str, LeanLinear], *, across_blocks: bool) -> list[list[LeanLinear]]:
     """Those together that are given the same input and have the same shape."""
-    groups: dict[str, list[LeanLinear]] = {}
+    groups: dict[tuple[str, torch.Size], list[LeanLinear]] = {}
     for path, layer in by_path.items():
-        key = path
+        given = path
         if path.endswith(OF_ONE_ATTENTION):
-            key = path.rpartition(".")[0]
+            given = path.rpartition(".")[0]
         if across_blocks and path.endswith(OF_THE_TEXT):
-            key = f"text, {layer.out_features}"
-        groups.setdefault(key, []).append(layer)
+            given = "text"
+        groups.setdefault((given, layer.get_base_layer().weight.shape), []).append(layer)
     return list(groups.values())
 
 
@@ -115,8 +115,10 @@ def lora_layers(
 ) -> Iterator[LoraLayers]:
     """Put trainable LoRA layers into `module`; they are gone afterwards.
 
-    `across_blocks`: a block may compute what others will ask for; not if, for want of memory, each
-    is computed a second time in the backward pass.
+    Weights of layers that are given the same input lie side by side from then on; same values.
+
+    `across_blocks`: a block may compute what others will ask for. Not with checkpoints: when a
+    block is computed a second time, it must compute what it did the first time.
     """
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets))
     config._register_custom_module({nn.Linear: LeanLinear})

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from training.recording import is_recording
 
-# Layers of so few weights are cheaper as one product with W + up down, though the gradient of all
-# of W is then computed: calling an operation takes longer than its arithmetic. In float32 only;
+# Layers of so few weights each are cheaper as one product with W + up down, though the gradient of
+# all of W is then computed: calling an operation takes longer than its arithmetic. In float32 only;
 # bfloat16's eight bits would round a small update of W away.
 SMALL_LAYER = 2**16
 
@@ -121,7 +121,7 @@ class Siblings:
             merged = torch.baddbmm(weight.view(num, -1, weight.shape[1]), up_t.mT, down)
             return F.linear(inputs, merged.flatten(0, 1), bias)
         inputs = inputs.to(weight.dtype)
-        if is_recording():  # which can hold no Python
+        if is_recording() or torch.compiler.is_compiling():  # they know torch's operations only
             hidden = F.linear(inputs, down.flatten(0, 1)).flatten(0, -2)
             outputs = F.linear(inputs, weight, bias).flatten(0, -2)
             outputs = torch.baddbmm(by_layer(outputs, num), by_layer(hidden, num), up_t)
