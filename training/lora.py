@@ -35,13 +35,11 @@ class LoraLayers:
     """
 
     def __init__(
-        self,
-        by_path: dict[str, LeanLinear],
-        groups: list[list[LeanLinear]],
-        generator: torch.Generator,
+        self, by_path: dict[str, LeanLinear], generator: torch.Generator, *, across_blocks: bool
     ) -> None:
         """Initialised as the prior service did: down ~ N(0, 1/rank^2), up = 0."""
         self.by_path = by_path
+        groups = siblings(by_path, across_blocks=across_blocks)
         self._siblings = [Siblings(layers) for layers in groups]
         self._shapes = [shape for group in self._siblings for shape in shapes(group)]
         self._sizes = [shape.numel() for shape in self._shapes]
@@ -122,23 +120,26 @@ def lora_layers(
     """
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets))
     config._register_custom_module({nn.Linear: LeanLinear})
-    hook = None
     try:  # before the change: a cancellation can come at any moment
         LoraModel(module, config, ADAPTER)
-        by_path = dict(_peft_layers(module))
-        groups = siblings(by_path, across_blocks=across_blocks)
-        layers = LoraLayers(by_path, groups, generator)
-        hook = module.register_forward_pre_hook(layers.hand_out)
+        layers = LoraLayers(dict(_peft_layers(module)), generator, across_blocks=across_blocks)
+        module.register_forward_pre_hook(layers.hand_out)
         yield layers
     finally:
-        if hook:
-            hook.remove()
-        for name, layer in _peft_layers(module):
-            parent, _, child = name.rpartition(".")
-            setattr(module.get_submodule(parent), child, layer.get_base_layer())
-            vars(layer).pop("siblings", None)  # which refer to it, so that it would stay a while
-        vars(module).pop("peft_config", None)  # PEFT's note on what it did
-        module.requires_grad_(False)
+        remove_lora_layers(module)
+
+
+def remove_lora_layers(module: nn.Module) -> None:
+    """All there are: also what was left where a cancellation came in this very function."""
+    for number, hook in list(module._forward_pre_hooks.items()):
+        if isinstance(getattr(hook, "__self__", None), LoraLayers):
+            del module._forward_pre_hooks[number]
+    for name, layer in _peft_layers(module):
+        vars(layer).pop("siblings", None)  # which refer to it, so that it would stay a while
+        parent, _, child = name.rpartition(".")
+        setattr(module.get_submodule(parent), child, layer.get_base_layer())
+    vars(module).pop("peft_config", None)  # PEFT's note on what it did
+    module.requires_grad_(False)
 
 
 def _peft_layers(module: nn.Module) -> list[tuple[str, Any]]:

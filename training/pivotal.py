@@ -20,7 +20,7 @@ from training.base_model import BaseModel
 from training.batches import TrainingPictures, encode_pictures
 from training.forecast import PhaseForecast, forecast_phase, in_words, require_time
 from training.loop import run_phase
-from training.lora import LoraLayers, lora_layers
+from training.lora import LoraLayers, lora_layers, remove_lora_layers
 from training.phase import Phase, PhaseHistory, Report
 from training.placeholders import Placeholders, new_words
 from training.recording import pays
@@ -58,6 +58,8 @@ def train(
     """
     last_second = time.monotonic() + max_seconds
     generator = base.compute.generator(settings.seed)
+    for part in (base.unet, base.text_encoder):
+        remove_lora_layers(part)  # of a run that was cancelled while it did so itself
     with new_words(base, settings.placeholder_tokens, generator) as placeholders:
         pictures = encode_pictures(base, examples, placeholders.tokenize, mirror=settings.mirror)
         logger.info("%d pictures, %d variants each", *pictures.latent_means.shape[:2])

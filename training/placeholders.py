@@ -135,6 +135,8 @@ def new_words(
         BaseModelError: when the tokenizer already knows one, or counts other rows than the table.
     """
     table = base.text_encoder.get_input_embeddings()
+    if isinstance(table, PlaceholderEmbedding):  # a cancellation came in the last line below
+        table = table.table
     tokenizer = copy.deepcopy(base.tokenizer)
     known = [token for token in tokens if token in tokenizer.get_vocab()]
     if known:
