@@ -3,7 +3,6 @@
 import copy
 import gc
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 import torch
 from peft import LoraConfig, LoraModel
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.models import (
     SD15,
@@ -23,6 +21,7 @@ from tests.models import (
     build_unet,
     smallest,
 )
+from tests.operations import Operations
 from training import lora_layer
 from training.lora import LoraLayers, lora_layers
 from training.lora_layer import SMALL_LAYER, LoraFunction
@@ -141,20 +140,6 @@ def test_outputs_and_gradients_are_those_of_pefts_layers(
             assert (found - peft).norm() <= 1e-4 * peft.norm() + 1e-9, path
 
 
-class Calls(TorchDispatchMode):
-    """How often each operation runs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> object:
-        self.counts[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize(
     ("across_blocks", "products"),
     [
@@ -167,10 +152,10 @@ class Calls(TorchDispatchMode):
 def test_layers_of_one_input_are_one_product(across_blocks: bool, products: int) -> None:
     unet, forward = of_unet()
     layers = lora_layers(unet, TARGETS, RANK, torch.Generator(), across_blocks=across_blocks)
-    with layers, Calls() as calls, torch.no_grad():
+    with layers, Operations() as operations, torch.no_grad():
         forward(unet)
 
-    assert calls.counts["baddbmm"] == products
+    assert operations.names.count("aten.baddbmm") == products
 
 
 @pytest.fixture
