@@ -48,6 +48,18 @@ def test_latents_are_those_of_the_vae_whatever_the_batch(base: BaseModel) -> Non
     assert means.shape == (6, 4, 16, 16)  # 64 pixels, a VAE factor of 4
 
 
+@pytest.mark.parametrize(("side", "batches"), [(64, [4, 1]), (544, [3, 2]), (768, [1] * 5)])
+def test_large_pictures_are_encoded_fewer_at_a_time(
+    base: BaseModel, side: int, batches: list[int]
+) -> None:
+    """No more pixels than four pictures of 512: training must need more memory than this."""
+    seen: list[int] = []
+    hook = base.vae.encoder.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    with hook:
+        encode_images(base, [Image.new("RGB", (side, side))] * 5)
+    assert seen == batches
+
+
 def draw_many(base: BaseModel, examples: list[Example], mirror: bool, num: int = 200):
     pictures = encode_pictures(
         base, examples, lambda prompts, _: tokenize(base.tokenizer, prompts), mirror=mirror

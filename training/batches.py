@@ -12,7 +12,10 @@ from torch.nn import functional as F
 from preprocessing.example import Example
 from training.base_model import BaseModel
 
-ENCODE_BATCH_SIZE = 4  # pictures the VAE sees at once: enough to fill a GPU at 512 pixels
+# The VAE sees up to four pictures at once, enough to fill a GPU at 512 pixels, but no more pixels
+# than that: they would take more memory than training does.
+MOST_AT_ONCE = 4
+PIXELS_AT_ONCE = MOST_AT_ONCE * 512**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +93,11 @@ def encode_images(base: BaseModel, images: Sequence[Image.Image]) -> tuple[Tenso
 
     Both (len(images), c, h, w), float32, times the VAE's scaling factor.
     """
+    width, height = images[0].size
+    at_once = min(MOST_AT_ONCE, max(1, PIXELS_AT_ONCE // (width * height)))
     means, stds = [], []
-    for start in range(0, len(images), ENCODE_BATCH_SIZE):
-        batch = images[start : start + ENCODE_BATCH_SIZE]
+    for start in range(0, len(images), at_once):
+        batch = images[start : start + at_once]
         pixels = torch.stack([to_pixel_values(image) for image in batch])
         posterior = base.vae.encode(pixels.to(base.compute.device)).latent_dist
         means.append(posterior.mean)

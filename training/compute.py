@@ -16,7 +16,8 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 # threads the tiny base trains no faster, and many times slower when other work wants the cores.
 SMALL_MODEL_PARAMETERS = 50_000_000
 # Stable Diffusion 1.5's weights take 2.2 GiB. For each picture of an update 0.8 GiB wait for the
-# backward pass at 512 pixels, 4 times as much at 1024; a CUDA graph takes as much again.
+# backward pass at 512 pixels, 4 times as much at 1024; a CUDA graph takes as much again. The VAE,
+# before that, takes 2.6 GiB (training/batches.py).
 SMALL_GPU_BYTES = 10 * 2**30
 
 
