@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 import torch
 
-from benchmarks.floor import count_flops
+from benchmarks.floor import count_flops, flop_counter
 from benchmarks.lesson import Lesson, Moment
 from benchmarks.machine import peak_of_this_process
 from benchmarks.plain_loop import copy_for_plain_loop
@@ -20,6 +20,7 @@ from benchmarks.variants import OURS, PLAIN, VARIANTS, only_on_cuda, variants_fo
 from tests.conftest import REPOSITORY, TINY
 from training.base_model import FACTORS, BaseModel, keep_channels_last, load_base_model
 from training.compute import Compute
+from training.lora_layer import LoraFunction
 from training.settings import TrainingInputs, translate
 
 
@@ -101,6 +102,19 @@ def test_the_floor_grows_with_the_work(on_cpu: BaseModel) -> None:
     assert count_flops(on_cpu, "tuning", 128, 1, 16) > 3 * one
     assert one < count_flops(on_cpu, "tuning", 64, 1, 128) < 2 * one
     assert count_flops(on_cpu, "inversion", 64, 1, 16) < one
+
+
+def test_every_product_of_a_lora_layer_counts() -> None:
+    rows, ins, outs, rank = 5, 7, 3, 2
+    inputs, weight, down, up_t = (
+        torch.zeros(*shape, device="meta", requires_grad=True)
+        for shape in ((rows, ins), (outs, ins), (1, rank, ins), (1, rank, outs))
+    )
+    with flop_counter() as counter:
+        LoraFunction.apply(inputs, weight, None, down, up_t).sum().backward()
+
+    # Forward, the input's gradient, and that of what learns, which W does not.
+    assert counter.get_total_flops() == 2 * rows * (2 * ins * outs + 3 * rank * (ins + outs))
 
 
 def test_counting_leaves_the_base_model_as_it_was(on_cpu: BaseModel) -> None:
