@@ -154,6 +154,18 @@ def test_no_word_of_theirs_is_in_the_servers_log(visit: Visit) -> None:
     assert [line for line in visit.log.splitlines() if words_in(line)] == []
 
 
+def test_a_server_of_ones_own_logs_neither_addresses_nor_misspelt_inputs(tmp_path: Path) -> None:
+    """With the levels that script/serve sets, and not with the image's as above."""
+    log = tmp_path / "log"
+    with log.open("wb") as file, serve(tmp_path, file) as server:
+        server.wait_until("READY")
+        missing = f"http://127.0.0.1:9/{word('archive')}.zip?token={word('address query')}"
+        server.predict(**{**SHORT, word("unknown input"): 1, "instance_data": missing})
+
+    assert b"base model weights/tiny" in log.read_bytes()  # else it went elsewhere
+    assert words_in(log.read_bytes()) == []
+
+
 def test_no_word_of_theirs_is_in_a_predictions_log_or_figures(visit: Visit) -> None:
     for answer in visit.answers.values():
         told = {name: answer.get(name) for name in ("logs", "metrics")}
