@@ -129,4 +129,6 @@ def default_out(archive: Path | None) -> Path:
 def checked_out(out: Path) -> Path:
     if out.suffix != ".safetensors":
         raise SettingsError(f"--out must name a .safetensors file; got {str(out)!r}.")
+    if out.is_dir():
+        raise SettingsError(f"{str(out)!r} is a folder. Choose another --out.")
     return out

@@ -1,6 +1,9 @@
 """Where the command line finds and puts things."""
 
 import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from training.settings import SettingsError, Task
 REPOSITORY = Path(__file__).resolve().parent.parent
 EXAMPLES = REPOSITORY / "examples"
 OUTPUT = REPOSITORY / "output"
+TRIAL_BYTES = 2**20  # less than any result: a disk without even this much left is full
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,3 +70,25 @@ def words_beside(out: Path) -> Path:
 def require_file(path: Path | None) -> None:
     if path is not None and not path.is_file():
         raise SettingsError(f"There is no file {str(path)!r}. Check its name, and where you are.")
+
+
+def require_writable(out: Path) -> None:
+    """Make its folder if need be, and write there: better told before the work than after it.
+
+    Raises: SettingsError.
+    """
+    with told_as_out(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent) as file:
+            file.write(bytes(TRIAL_BYTES))
+
+
+@contextmanager
+def told_as_out(out: Path) -> Iterator[None]:
+    """Raises: SettingsError, for what the system cannot write."""
+    try:
+        yield
+    except OSError as error:
+        raise SettingsError(
+            f"Nothing can be written to {str(out)!r}: {error.strerror}. Choose another --out."
+        ) from error

@@ -4,19 +4,24 @@ Nothing here imports torch, so that it starts at once; the detector of faces wil
 """
 
 import argparse
-import errno
 import json
 import logging
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, get_args
 
 from cli.contact_sheet import write_contact_sheet
-from cli.files import OUTPUT, beside, find_example, near, require_file
+from cli.files import (
+    OUTPUT,
+    beside,
+    find_example,
+    near,
+    require_file,
+    require_writable,
+    told_as_out,
+)
 from cli.pictures import describe_pictures
 from cli.progress import tell_progress
 from preprocessing.decoders import DecoderError
@@ -170,8 +175,7 @@ def run(inspection: Inspection) -> None:
     inputs = inspection.inputs
     reason = inspection.resolution_reason
     logger.info("task %s, resolution %d (%s)", inputs.task, inputs.resolution, reason)
-    with told_as_out(inspection.out):  # first: better told before the work than after it
-        require_writable(inspection.out.parent)
+    require_writable(inspection.out)
     try:
         prepared = prepare_examples(
             archive=inspection.archive,
@@ -199,23 +203,6 @@ def write_account(prepared: Prepared, inspection: Inspection) -> None:
         table.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     for path in (sheet, table):
         logger.info("wrote %s", path)
-
-
-def require_writable(folder: Path) -> None:
-    """Make it if need be. Raises: OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-
-@contextmanager
-def told_as_out(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SettingsError(
-            f"Nothing can be written to {str(out)!r}: {error.strerror}. Choose another --out."
-        ) from error
 
 
 if __name__ == "__main__":

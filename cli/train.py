@@ -3,16 +3,18 @@
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 from PIL import Image
 
 from cli.arguments import Command, parse_command
 from cli.comparison import Comparison, compare
 from cli.contact_sheet import write_contact_sheet
-from cli.files import beside, words_beside
+from cli.files import beside, require_writable, words_beside
 from cli.measure import asked_for
 from cli.preview import Row, write_preview
 from cli.progress import tell_progress
@@ -23,6 +25,7 @@ from preprocessing.errors import PictureError
 from preprocessing.example import Example
 from preprocessing.prepare import prepare_examples
 from service.job import MadeLora, Request, join_in, log_machine, make_lora, timed
+from service.workplace import StorageError
 from training.base_model import BaseModel, BaseModelError, load_base_model
 from training.compute import pick_compute
 from training.formats import FormatError
@@ -61,6 +64,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(command: Command) -> None:
     """Train; the first process of several, or the only one, then compares, shows and tells."""
+    require_writable(command.out)
     compute = pick_compute(command.precision, command.gradient_checkpointing)
     seconds: dict[str, float] = {}
     with joined_processes(compute.device, PATIENCE) as (device, processes):
@@ -75,9 +79,32 @@ def run(command: Command) -> None:
         announce(command, request)
         # Read first: a bad zip is better told before the training than after it.
         others = read_others(command, request)
-        command.out.parent.mkdir(parents=True, exist_ok=True)
-        made = make_lora(base, request, command.out.parent, lambda now: logger.info(now.line()))
-    show(command, base, request, replace(made, seconds=seconds | made.seconds), others)
+        made = make(command, base, request)
+    with lora_is_written(command.out):
+        show(command, base, request, replace(made, seconds=seconds | made.seconds), others)
+
+
+def make(command: Command, base: BaseModel, request: Request) -> MadeLora:
+    """As `make_lora`, but for a full disk's advice. Raises: SettingsError besides."""
+    try:
+        return make_lora(base, request, command.out.parent, lambda now: logger.info(now.line()))
+    except StorageError as error:
+        reason = getattr(error.__cause__, "strerror", "the disk refuses")
+        raise SettingsError(
+            f"The training is done, but {str(command.out)!r} cannot be written: {reason}."
+            " Its result is lost. Free some disk space, or choose another --out, and train again."
+        ) from error
+
+
+@contextmanager
+def lora_is_written(out: Path) -> Iterator[None]:
+    """Raises: SettingsError, for what goes beside it and cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise SettingsError(
+            f"{out} is written, and whole; but not all that goes beside it: {error.strerror}."
+        ) from error
 
 
 def show(

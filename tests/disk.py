@@ -8,10 +8,10 @@ LARGEST_FILE_BYTES = 3 * 2**19
 
 
 @contextmanager
-def full_disk() -> Iterator[None]:
-    """No file of this process can grow beyond `LARGEST_FILE_BYTES`."""
+def full_disk(largest_file_bytes: int = LARGEST_FILE_BYTES) -> Iterator[None]:
+    """No file of this process can grow beyond this."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE_BYTES, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file_bytes, hard))
     try:
         yield
     finally:

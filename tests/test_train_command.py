@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from cli.arguments import parse_command
 from cli.train import main
+from tests.disk import LARGEST_FILE_BYTES, full_disk
 from training.settings import SettingsError
 
 REPOSITORY = Path(__file__).parent.parent
@@ -158,6 +159,16 @@ def test_the_report_tells_what_was_used_and_gained(folder: Path) -> None:
         ("discs.zip --strength 2", "--strength"),
         ("discs.zip --out lora.pt", ".safetensors"),
         ("discs.zip --base nowhere", "script/download-weights"),
+        (
+            "discs.zip --out text.zip/lora.safetensors",
+            "Nothing can be written to 'text.zip/lora.safetensors': File exists. Choose another",
+        ),
+        (
+            "discs.zip --out text.zip/new/lora.safetensors",
+            "Nothing can be written to 'text.zip/new/lora.safetensors': Not a directory. Choose",
+        ),
+        ("discs.zip --out /proc/lora.safetensors", "Nothing can be written to '/proc/lora"),
+        ("discs.zip --out folder.safetensors", "is a folder. Choose another --out."),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(
@@ -169,6 +180,7 @@ def test_a_mistake_is_told_in_one_sentence(
 ) -> None:
     write_zip(tmp_path / "discs.zip", ("black",))
     (tmp_path / "text.zip").write_text("no zip at all")
+    (tmp_path / "folder.safetensors").mkdir()
     monkeypatch.chdir(tmp_path)
 
     status = main(typed.split())
@@ -178,7 +190,49 @@ def test_a_mistake_is_told_in_one_sentence(
     assert sentence in told
     assert told.count("\n") == 1
     assert "Traceback" not in told
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["discs.zip", "text.zip"]
+    assert files_in(tmp_path) == {"discs.zip", "text.zip"}
+
+
+def test_a_disk_that_is_full_at_once_is_noticed_before_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    archive = write_zip(tmp_path / "discs.zip", ("black",))
+
+    with full_disk(LARGEST_FILE_BYTES // 2):
+        assert main([str(archive), "--out", str(tmp_path / "lora.safetensors")]) == 1
+
+    assert "lora.safetensors': File too large. Choose another --out." in capsys.readouterr().err
+    assert "training on" not in caplog.text
+
+
+def test_a_disk_that_is_full_in_the_end_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = write_zip(tmp_path / "discs.zip", ("black",))
+    steps = ("--max_train_steps_ti=4", "--max_train_steps_tuning=4", "--lora_rank=64")
+
+    with full_disk():
+        assert main([str(archive), *steps, "--out", str(tmp_path / "lora.safetensors")]) == 1
+
+    told = capsys.readouterr().err
+    assert "lora.safetensors' cannot be written: File too large. Its result is lost." in told
+    assert "Free some disk space, or choose another --out" in told
+    assert told.count("\n") == 1
+    assert files_in(tmp_path) == {"discs.zip"}
+
+
+def test_what_cannot_be_written_beside_the_lora_does_not_hide_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = write_zip(tmp_path / "discs.zip", ("black",))
+    steps = ("--max_train_steps_ti=4", "--max_train_steps_tuning=4")
+    (tmp_path / "lora.safetensors.pictures.png").mkdir()
+
+    assert main([str(archive), *steps, "--out", str(tmp_path / "lora.safetensors")]) == 1
+
+    told = capsys.readouterr().err
+    assert "lora.safetensors is written, and whole; but not all that goes beside it: Is a" in told
+    assert (tmp_path / "lora.safetensors").is_file()
 
 
 def test_without_a_zip_the_first_example_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
