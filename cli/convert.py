@@ -8,10 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
+from cli.files import writing_to
+from cli.progress import in_words
 from training.formats.errors import FormatError
 from training.formats.kohya import bundle_name
 from training.formats.table import FORMATS, PRECISIONS, StoredLora, read_lora, write_lora
 from training.formats.textual_inversion import write_embeddings
+from training.settings import SettingsError
 
 logger = logging.getLogger(__name__)
 
@@ -21,24 +24,17 @@ and write it in another. Nothing is lost: the learned words travel along in ever
 OUT, say what the file is."""
 
 
-class UsageError(ValueError):
-    """What was typed cannot be meant; the message says why."""
-
-
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message[0].upper()}{message[1:]}. See script/convert --help.")
+        raise SettingsError(f"{message[0].upper()}{message[1:]}. See script/convert --help.")
 
 
 def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         run(build_parser().parse_args(arguments))
-    except OSError as error:
-        sys.stderr.write(f"{error.filename or 'The file'}: {error.strerror}.\n")
-        return 1
-    except (FormatError, UsageError) as error:
-        sys.stderr.write(f"{error}\n")
+    except (FormatError, SettingsError, OSError) as error:
+        sys.stderr.write(f"{in_words(error)}\n")
         return 1
     return 0
 
@@ -71,34 +67,39 @@ def build_parser() -> Parser:
 
 
 def run(typed: argparse.Namespace) -> None:
-    """Raises: FormatError, UsageError, OSError."""
+    """Raises: FormatError, SettingsError, OSError."""
     check(typed)
     stored = read_lora(typed.source)
     for line in describe(stored):
         logger.info("%s", line)
     if typed.destination is not None:
         precision = typed.precision or stored.save_precision
-        write_lora(
-            stored.lora, typed.destination, typed.format, precision, bundle=not typed.no_embeddings
-        )
+        bundle = not typed.no_embeddings
+        with writing_to(typed.destination, "OUT"):
+            write_lora(stored.lora, typed.destination, typed.format, precision, bundle)
         logger.info("wrote %s: %s, %s", typed.destination, typed.format, precision)
     if typed.embeddings is not None:
-        write_embeddings(stored.lora, typed.embeddings)
+        with writing_to(typed.embeddings, "--embeddings"):
+            write_embeddings(stored.lora, typed.embeddings)
         logger.info("wrote %s: the words as an embedding", typed.embeddings)
 
 
 def check(typed: argparse.Namespace) -> None:
-    """Raises: UsageError."""
+    """Raises: SettingsError."""
+    if typed.source.exists() and not typed.source.is_file():
+        raise SettingsError(f"{typed.source} is not a file. Name a .safetensors file.")
     for path in (typed.destination, typed.embeddings):
         if path is not None and path.suffix != ".safetensors":
-            raise UsageError(f"The name of a file to write must end in .safetensors; got {path}.")
+            raise SettingsError(
+                f"The name of a file to write must end in .safetensors; got {path}."
+            )
     words, others = typed.embeddings, (typed.source, typed.destination)
     if words is not None and words.resolve() in [path.resolve() for path in others if path]:
-        raise UsageError("--embeddings must name a file of its own, neither IN nor OUT.")
+        raise SettingsError("--embeddings must name a file of its own, neither IN nor OUT.")
     if typed.destination is None and (typed.precision or typed.no_embeddings):
-        raise UsageError("--precision and --no-embeddings are about OUT, which is not given.")
+        raise SettingsError("--precision and --no-embeddings are about OUT, which is not given.")
     if typed.no_embeddings and typed.format != "kohya":
-        raise UsageError(
+        raise SettingsError(
             f"--no-embeddings is for --format kohya only: {typed.format} files "
             + ("hold no bundled words." if typed.format == "diffusers" else "need their words.")
         )

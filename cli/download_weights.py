@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cli.progress import in_words
 from weights.download import download
 from weights.folder import WeightsError, check_complete
 from weights.manifest import MODELS, STABLE_DIFFUSION_1_5
@@ -38,13 +39,14 @@ def main(arguments: Sequence[str], weights: Path) -> int:
             from cli.trainable import check_trainable
             from weights.local import import_model
 
-            import_model(model, options.source, folder, check_trainable)
+            # The last part of the path is what the model is called, also for `--from .`.
+            import_model(model, options.source.absolute(), folder, check_trainable)
         else:
             gigabytes = model.num_bytes / 1e9
             logger.info("%s, %.1f GB, licence %s", model.repository, gigabytes, model.licence)
             download(model, folder)
-    except WeightsError as error:
-        sys.stderr.write(f"{error}\n")
+    except (WeightsError, OSError) as error:
+        sys.stderr.write(f"{in_words(error)}\n")
         return 1
     logger.info("weights/%s is complete", folder.name)
     return 0

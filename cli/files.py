@@ -73,22 +73,27 @@ def require_file(path: Path | None) -> None:
 
 
 def require_writable(out: Path) -> None:
-    """Make its folder if need be, and write there: better told before the work than after it.
+    """Try it: better told before the work than after it.
 
     Raises: SettingsError.
     """
-    with told_as_out(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent) as file:
-            file.write(bytes(TRIAL_BYTES))
+    with writing_to(out), tempfile.TemporaryFile(dir=out.parent) as file:
+        file.write(bytes(TRIAL_BYTES))
 
 
 @contextmanager
-def told_as_out(out: Path) -> Iterator[None]:
-    """Raises: SettingsError, for what the system cannot write."""
+def writing_to(out: Path, name: str = "--out") -> Iterator[None]:
+    """Make its folder if need be.
+
+    Args:
+        name: what the command calls it.
+
+    Raises: SettingsError, for what the system cannot write.
+    """
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         raise SettingsError(
-            f"Nothing can be written to {str(out)!r}: {error.strerror}. Choose another --out."
+            f"Nothing can be written to {str(out)!r}: {error.strerror}. Choose another {name}."
         ) from error

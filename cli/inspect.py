@@ -20,15 +20,15 @@ from cli.files import (
     near,
     require_file,
     require_writable,
-    told_as_out,
+    writing_to,
 )
 from cli.pictures import describe_pictures
-from cli.progress import tell_progress
+from cli.progress import in_words, tell_progress
 from preprocessing.decoders import DecoderError
 from preprocessing.errors import PictureError
 from preprocessing.prepare import NothingUsableError, Prepared, prepare_examples
 from preprocessing.prompts import parse_list
-from training.base_card import ResolutionLimits, base_model_folder, read_card
+from training.base_card import BaseCard, ResolutionLimits, base_model_folder, read_card
 from training.settings import SettingsError, Task, TrainingInputs
 from weights.manifest import MODELS, STABLE_DIFFUSION_1_5
 
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         run(parse_inspection(arguments))
     except (SettingsError, PictureError, DecoderError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{in_words(error)}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("Stopped.\n")
@@ -127,13 +127,24 @@ def pick_resolution(typed: int | None, base: Path | None) -> tuple[int, str]:
             f"There is no base model in {str(folder)!r} to ask for its sizes. Give --resolution 512"
             " (what Stable Diffusion 1.5 is trained at), or run script/download-weights."
         )
-    card = read_card(folder)
+    card = card_of(folder)
     recommended = int(card.recommended.get("resolution", TrainingInputs().resolution))
     resolution = recommended if typed is None else typed
     card.resolution.check(resolution, card.name)
     if typed is not None:
         return resolution, f"{card.name} takes it"
     return resolution, f"what {card.name} takes{advice_for_others(card.name)}"
+
+
+def card_of(folder: Path) -> BaseCard:
+    """Raises: SettingsError, when that folder holds no base model."""
+    try:
+        return read_card(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingsError(
+            f"The folder {str(folder)!r} is no whole base model: its sizes cannot be read from its"
+            " training.json, or else the config.json of its vae and unet. Name another --base."
+        ) from error
 
 
 def advice_for_others(name: str) -> str:
@@ -166,7 +177,7 @@ def sizes_known() -> dict[str, ResolutionLimits]:
     }
     if not base_model_folder().is_dir():
         return sizes
-    card = read_card(base_model_folder())
+    card = card_of(base_model_folder())
     return {card.name: card.resolution} | sizes
 
 
@@ -198,7 +209,7 @@ def write_account(prepared: Prepared, inspection: Inspection) -> None:
         "pictures": describe_pictures(prepared),
     }
     sheet, table = (beside(inspection.out, name) for name in ("pictures.png", "report.json"))
-    with told_as_out(inspection.out):
+    with writing_to(inspection.out):
         write_contact_sheet(prepared, sheet)
         table.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     for path in (sheet, table):

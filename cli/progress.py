@@ -11,6 +11,13 @@ def tell_progress(level: int) -> None:
     logging.basicConfig(level=level, format="%(message)s", handlers=[PipeHandler(sys.stdout)])
 
 
+def in_words(error: Exception) -> str:
+    """Its message. The system's own errors come with numbers, which help nobody."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'A file'}: {error.strerror}."
+    return str(error)
+
+
 class PipeHandler(logging.StreamHandler[TextIO]):
     """Lets `script/train ... | head` end the listing, and the work go on without a word."""
 

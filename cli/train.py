@@ -17,7 +17,7 @@ from cli.contact_sheet import write_contact_sheet
 from cli.files import beside, require_writable, words_beside
 from cli.measure import asked_for
 from cli.preview import Row, write_preview
-from cli.progress import tell_progress
+from cli.progress import in_words, tell_progress
 from cli.report import TrainingRun, write_report
 from cli.showcase import NUM_COLUMNS, Scene, scenes
 from preprocessing.decoders import DecoderError
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         run(parse_command(arguments))
     except EXPECTED as error:
-        sys.stderr.write(f"{speaker(os.environ)}{error}\n")
+        sys.stderr.write(f"{speaker(os.environ)}{in_words(error)}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(f"{speaker(os.environ)}Stopped.\n")

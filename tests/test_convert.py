@@ -8,6 +8,7 @@ import torch
 
 from cli.convert import main
 from tests.conftest import REPOSITORY
+from tests.disk import full_disk
 from tests.lora_files import (
     assert_same,
     contents,
@@ -85,6 +86,12 @@ def test_a_mistake_and_a_file_without_words_are_told(tmp_path: Path) -> None:
         ("in.safetensors --precision=fp32", "about OUT, which is not given"),
         ("missing.safetensors", "missing.safetensors: No such file or directory."),
         ("text.safetensors", "This is no safetensors file, or not a whole one."),
+        ("/dev/null", "/dev/null is not a file."),
+        (
+            "in.safetensors text.safetensors/out.safetensors",
+            "Nothing can be written to 'text.safetensors/out.safetensors': File exists. Choose"
+            " another OUT.",
+        ),
         ("in.safetensors out.pt", "must end in .safetensors; got out.pt."),
         ("in.safetensors --format=ckpt", "See script/convert --help."),
         ("in.safetensors --embeddings=w.safetensors", "holds no learned words, only a LoRA."),
@@ -110,3 +117,19 @@ def test_what_cannot_be_meant_is_answered_with_a_sentence(
     told = capsys.readouterr().err
     assert sentence in told
     assert told.count("\n") == 1
+
+
+def test_a_missing_folder_is_made_and_a_full_disk_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_lora(sd15_lora(), tmp_path / "in.safetensors")
+    typed = [str(tmp_path / "in.safetensors"), str(tmp_path / "new" / "folder" / "out.safetensors")]
+
+    with full_disk(100_000):
+        assert main(typed) == 1
+
+    told = capsys.readouterr().err
+    assert "folder/out.safetensors': File too large. Choose another OUT." in told
+    assert told.count("\n") == 1
+    assert main(typed) == 0
+    assert_same(read_lora(Path(typed[1])).lora, read_lora(Path(typed[0])).lora)

@@ -91,6 +91,8 @@ def test_table_report_and_sheet_agree_and_tell_no_names(tmp_path, caplog):
         ("pictures.zip --resolution 63", "resolution must be a whole number from 64 to 1024"),
         ("pictures.zip --resolution many", "invalid int value: 'many'"),
         ("pictures.zip --base nowhere", "--resolution 512"),
+        ("/proc/self/mem", "A file: Invalid argument."),  # it opens, and cannot be read
+        ("pictures.zip --base .", "The folder '.' is no whole base model"),
         ("pictures.zip --lora_rank 8", "--lora_rank"),
         (
             "pictures.zip --out pictures.zip/seen",

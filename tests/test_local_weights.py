@@ -244,6 +244,17 @@ def test_a_folder_that_lacks_a_layer_or_a_part_is_refused(
     assert not list(tmp_path.glob("weights*"))
 
 
+def test_a_folder_is_called_by_its_name_also_from_within(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own").mkdir()
+    monkeypatch.chdir(tmp_path / "own")
+
+    assert main(["--from", "."], tmp_path / "weights") == 1
+
+    assert capsys.readouterr().err.startswith("own is not a whole Stable Diffusion")
+
+
 def test_a_folder_of_the_other_family_is_told_apart(small_1_5: SmallModel, tmp_path: Path) -> None:
     save_small_model(small_1_5, tmp_path / "own")
     config = tmp_path / "own" / "text_encoder" / "config.json"
