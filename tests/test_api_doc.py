@@ -155,6 +155,15 @@ def test_the_answers_shown_are_those_that_come(server: CogServer, example: Examp
     assert_alike(json.loads(example.code), server.predict(**inputs).json())
 
 
+@pytest.mark.slow
+def test_who_waits_for_a_failure_gets_the_sentence_and_no_log(server: CogServer) -> None:
+    """As Cog 0.23.1 has it; when it hands the log on, the page need not send people elsewhere."""
+    failure = server.predict(**SMALL, instance_data=data_uri(b"no zip")).json()
+
+    assert "neither a zip nor a picture" in failure["error"]
+    assert failure["logs"] == ""
+
+
 def assert_alike(shown: object, real: object) -> None:
     """The same, but for keys that are not shown, figures, and what follows "..."."""
     if isinstance(shown, dict):
