@@ -18,6 +18,7 @@ from training.settings import SettingsError
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_FORMAT = "kohya"
 DESCRIPTION = """\
 Read a LoRA file of any of the formats lora_diffusion, kohya and diffusers, made here or elsewhere,
 and write it in another. Nothing is lost: the learned words travel along in every format. Without
@@ -46,8 +47,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--format",
         choices=tuple(FORMATS),
-        default="kohya",
-        help="of OUT; default: kohya, which most programs read",
+        help=f"of OUT; default: {DEFAULT_FORMAT}, which most programs read",
     )
     parser.add_argument(
         "--precision", choices=tuple(PRECISIONS), help="of OUT; default: that of IN"
@@ -68,24 +68,25 @@ def build_parser() -> Parser:
 
 def run(typed: argparse.Namespace) -> None:
     """Raises: FormatError, SettingsError, OSError."""
-    check(typed)
+    check_paths(typed)
+    check_options(typed)
     stored = read_lora(typed.source)
     for line in describe(stored):
         logger.info("%s", line)
     if typed.destination is not None:
         precision = typed.precision or stored.save_precision
-        bundle = not typed.no_embeddings
+        output_format, bundle = typed.format or DEFAULT_FORMAT, not typed.no_embeddings
         with writing_to(typed.destination, "OUT"):
-            write_lora(stored.lora, typed.destination, typed.format, precision, bundle)
-        logger.info("wrote %s: %s, %s", typed.destination, typed.format, precision)
+            write_lora(stored.lora, typed.destination, output_format, precision, bundle)
+        logger.info("wrote %s: %s, %s", typed.destination, output_format, precision)
     if typed.embeddings is not None:
         with writing_to(typed.embeddings, "--embeddings"):
             write_embeddings(stored.lora, typed.embeddings)
         logger.info("wrote %s: the words as an embedding", typed.embeddings)
 
 
-def check(typed: argparse.Namespace) -> None:
-    """Raises: SettingsError."""
+def check_paths(typed: argparse.Namespace) -> None:
+    """Raises: SettingsError; OSError, if there is no IN."""
     if typed.source.exists() and not typed.source.is_file():
         raise SettingsError(f"{typed.source} is not a file. Name a .safetensors file.")
     for path in (typed.destination, typed.embeddings):
@@ -93,12 +94,22 @@ def check(typed: argparse.Namespace) -> None:
             raise SettingsError(
                 f"The name of a file to write must end in .safetensors; got {path}."
             )
-    words, others = typed.embeddings, (typed.source, typed.destination)
-    if words is not None and words.resolve() in [path.resolve() for path in others if path]:
+    destination, words = typed.destination, typed.embeddings
+    if destination is not None and destination.exists() and destination.samefile(typed.source):
+        raise SettingsError("IN and OUT are the same file. Choose another OUT.")
+    others = [path.resolve() for path in (typed.source, destination) if path]
+    if words is not None and words.resolve() in others:
         raise SettingsError("--embeddings must name a file of its own, neither IN nor OUT.")
-    if typed.destination is None and (typed.precision or typed.no_embeddings):
-        raise SettingsError("--precision and --no-embeddings are about OUT, which is not given.")
-    if typed.no_embeddings and typed.format != "kohya":
+
+
+def check_options(typed: argparse.Namespace) -> None:
+    """Raises: SettingsError."""
+    about_out = typed.format or typed.precision or typed.no_embeddings
+    if about_out and typed.destination is None:
+        raise SettingsError(
+            "--format, --precision and --no-embeddings are about OUT, which is not given."
+        )
+    if typed.no_embeddings and typed.format not in (None, "kohya"):
         raise SettingsError(
             f"--no-embeddings is for --format kohya only: {typed.format} files "
             + ("hold no bundled words." if typed.format == "diffusers" else "need their words.")

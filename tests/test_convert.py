@@ -84,6 +84,9 @@ def test_a_mistake_and_a_file_without_words_are_told(tmp_path: Path) -> None:
     [
         ("in.safetensors --embeddings=in.safetensors", "must name a file of its own"),
         ("in.safetensors --precision=fp32", "about OUT, which is not given"),
+        ("in.safetensors --format=kohya", "about OUT, which is not given"),
+        ("in.safetensors ./in.safetensors", "are the same file. Choose another OUT."),
+        ("in.safetensors link.safetensors", "are the same file. Choose another OUT."),
         ("missing.safetensors", "missing.safetensors: No such file or directory."),
         ("text.safetensors", "This is no safetensors file, or not a whole one."),
         ("/dev/null", "/dev/null is not a file."),
@@ -110,13 +113,16 @@ def test_what_cannot_be_meant_is_answered_with_a_sentence(
 ) -> None:
     write_lora(sd15_lora(rank=1, embeddings={}), tmp_path / "in.safetensors")
     (tmp_path / "text.safetensors").write_text("not a LoRA at all")
+    (tmp_path / "link.safetensors").symlink_to("in.safetensors")
     monkeypatch.chdir(tmp_path)
+    before = Path("in.safetensors").read_bytes()
 
     assert main(typed.split()) == 1
 
     told = capsys.readouterr().err
     assert sentence in told
     assert told.count("\n") == 1
+    assert Path("in.safetensors").read_bytes() == before
 
 
 def test_a_missing_folder_is_made_and_a_full_disk_told(
