@@ -93,7 +93,7 @@ def describe(head: bytes) -> tuple[str, str]:
     if start.startswith(b"<"):
         return WEB_PAGE, _THEMSELVES
     if _is_text(head):
-        return "a text", "Send pictures."
+        return "a text", _THEMSELVES
     return "a file of an unknown kind", _CONVERT
 
 

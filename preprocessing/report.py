@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 _MAX_ROWS = 40  # of the table in the log; a longer one is told in groups of equal rows
 _MAX_RANGES = 8  # of the numbers in a group
 _MAX_REASONS_IN_MESSAGE = 5
+_COUNT = re.compile(r"\b\d{1,9}\b")  # in a reason; not the digits in a host's name
 
 # Every line begins with the same word, so that the table can be picked out of a log.
 _ROW = "picture {:>5}  {:<7}  {:<11}  {:<16}  {:<9}  {:<5}  {:<15}  {}"
@@ -73,21 +74,37 @@ def log_reports(reports: Sequence[PhotoReport], warnings: Sequence[str] = ()) ->
 
 
 def nothing_usable(reports: Sequence[PhotoReport]) -> str:
-    """The sentence for a set of which nothing can be used."""
-    by_reason: dict[str, int] = defaultdict(int)
+    """What to tell of a set of which nothing can be used: its commonest reasons first."""
+    by_kind: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for report in reports:
-        by_reason[report.reason] += 1
-    reasons = [
-        f"{number} x {reason}{'' if reason.endswith(('.', '?')) else '.'}"
-        for reason, number in by_reason.items()
-    ]
-    num_others = len(reasons) - _MAX_REASONS_IN_MESSAGE
-    others = (f"And {num_others} other reasons.",) if num_others > 0 else ()
-    found = " ".join((*reasons[:_MAX_REASONS_IN_MESSAGE], *others))
+        by_kind[tuple(_COUNT.split(report.reason))].append(report.reason)
+    kinds = sorted(by_kind.values(), key=len, reverse=True)
+    found = [f"{_files(len(kind))}: {_as_sentence(_merged(kind))}" for kind in kinds]
+    num_others = sum(map(len, kinds[_MAX_REASONS_IN_MESSAGE:]))
+    others = (f"{_files(num_others)}: other reasons.",) if num_others else ()
     return (
-        f"No usable pictures; found: {found} Send 3 to 100 pictures as JPEG, PNG, WebP, AVIF, HEIC,"
-        " BMP, TIFF, GIF or JPEG 2000."
+        f"No usable pictures. {' '.join((*found[:_MAX_REASONS_IN_MESSAGE], *others))} Needed are"
+        " 3 to 100 pictures as JPEG, PNG, WebP, AVIF, HEIC, BMP, TIFF, GIF or JPEG 2000."
     )
+
+
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number} files"
+
+
+def _as_sentence(reason: str) -> str:
+    return reason if reason.endswith((".", "?")) else f"{reason}."
+
+
+def _merged(reasons: Sequence[str]) -> str:
+    """One for many that differ in their counts only: "5 to 14 x 9 pixels is too small"."""
+    columns = zip(*(map(int, _COUNT.findall(one)) for one in reasons), strict=True)
+    return _COUNT.sub(lambda _: _count_text(next(columns)), reasons[0])
+
+
+def _count_text(counts: Sequence[int]) -> str:
+    smallest, largest = min(counts), max(counts)
+    return str(smallest) if smallest == largest else f"{smallest} to {largest}"
 
 
 def numbered(positions: Iterable[int]) -> str:

@@ -128,7 +128,7 @@ def test_if_nothing_can_be_used_sheet_and_report_say_why(tmp_path, capsys):
     out = tmp_path / "seen"
     assert main(["--instance_data_urls", "file:///etc/passwd", "--out", str(out)]) == 1
     told = capsys.readouterr().err
-    assert told.startswith("No usable pictures; found: 1 x ")
+    assert told.startswith("No usable pictures. 1 file: ")
     assert told.count("\n") == 1
     pictures = json.loads(out.with_name("seen.report.json").read_text())["pictures"]
     assert (pictures["num_used"], pictures["num_skipped"]) == (0, 1)
@@ -146,7 +146,7 @@ def test_a_file_that_cannot_be_written_is_told_in_a_sentence(tmp_path, capsys):
 
 def test_a_reader_who_has_seen_enough_does_not_end_the_work(tmp_path):
     """As in `script/inspect pictures.zip | head -1`."""
-    typed = [sys.executable, "-m", "cli.inspect", str(write_zip(tmp_path)), "--task", "object"]
+    typed = [sys.executable, "-m", "cli", "inspect", str(write_zip(tmp_path)), "--task", "object"]
     read_end, write_end = os.pipe()
     os.close(read_end)
     run = subprocess.run(

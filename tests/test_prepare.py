@@ -147,7 +147,7 @@ def test_neither_pictures_nor_addresses_is_explained():
 
 def test_a_zip_of_texts_is_explained(tmp_path):
     archive = write(tmp_path, zip_of(("a.txt", b"hello"), ("b.txt", b"world")))
-    with pytest.raises(PictureError, match=r"No usable pictures; found: 2 x a text, .*JPEG, PNG"):
+    with pytest.raises(PictureError, match=r"No usable pictures. 2 files: a text, .*JPEG, PNG"):
         prepare(archive)
 
 
@@ -164,16 +164,15 @@ def test_what_is_no_zip_is_explained_whatever_its_name(tmp_path):
 def test_only_broken_photos_is_explained(tmp_path):
     archive = write(tmp_path, zip_of(("1.jpg", photo()[:900]), ("2.jpg", b"")))
     with pytest.raises(
-        PictureError, match=r"1 x a JPEG picture that is damaged.*1 x an empty file"
+        PictureError, match=r"1 file: a JPEG picture that is damaged.*1 file: an empty file"
     ):
         prepare(archive)
 
 
-def test_many_different_reasons_do_not_make_an_endless_message(tmp_path):
+def test_pictures_of_many_sizes_that_are_all_too_small_are_told_in_one_sentence(tmp_path):
     sizes = ((f"{side}.png", encode(noise(side, 9))) for side in range(9, 99))
-    with pytest.raises(PictureError, match="And 85 other reasons") as refusal:
+    with pytest.raises(PictureError, match=r"\. 90 files: 9 to 98 x 9 pixels is too small for"):
         prepare(write(tmp_path, zip_of(*sizes)))
-    assert len(str(refusal.value)) < 1_000
 
 
 def test_no_message_tells_our_paths(tmp_path):

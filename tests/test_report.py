@@ -184,5 +184,27 @@ def test_the_data_say_what_the_table_says(prepared):
 
 @pytest.mark.parametrize("reason", ["too dark", "too dark.", "too dark?"])
 def test_a_reason_ends_in_one_mark_however_it_was_written(reason):
-    report = PhotoReport(position=1, name="", used=False, reason=reason)
-    assert re.search(r"1 x too dark[.?] Send 3 to 100", nothing_usable([report]))
+    assert re.search(r"1 file: too dark[.?] Needed are", nothing_usable([skipped(1, reason)]))
+
+
+def test_reasons_that_differ_in_figures_only_are_told_as_one():
+    reports = [
+        skipped(1, "a text, not a picture. Send the pictures themselves."),
+        *(skipped(n, f"{n} x 9 pixels is too small for resolution 512") for n in range(5, 15)),
+        *(skipped(n, f"address {n} (10.0.0.1): not a picture") for n in (20, 21)),
+        *(skipped(n, f"address {n} (img{n}.example.com): gone") for n in (22, 23)),
+    ]
+    told = nothing_usable(reports)
+    assert told.startswith(
+        "No usable pictures. 10 files: 5 to 14 x 9 pixels is too small for resolution 512."
+        " 2 files: address 20 to 21 (10.0.0.1): not a picture."
+        " 1 file: a text, not a picture. Send the pictures themselves."
+        " 1 file: address 22 (img22.example.com): gone. 1 file: address 23"
+    )
+
+
+def test_of_many_reasons_the_commonest_are_told_and_the_others_counted():
+    reasons = ["dark", "dark", "red", "green", "blue", "grey", "white", "black", "black"]
+    told = nothing_usable([skipped(n, reason) for n, reason in enumerate(reasons, 1)])
+    assert told.startswith("No usable pictures. 2 files: dark. 2 files: black. 1 file: red.")
+    assert "2 files: other reasons. Needed are 3 to 100 pictures" in told
