@@ -238,7 +238,7 @@ def test_kohyas_metadata_says_what_its_readers_show(path: Path) -> None:
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": "stable-diffusion-v1/lora",
         "modelspec.implementation": "diffusers",
-        "modelspec.title": "LoRA of a face by vana-lora-training",
+        "modelspec.title": "Face LoRA by vana-lora-training",
         "modelspec.resolution": "512x512",
         "modelspec.prediction_type": "epsilon",
         "modelspec.trigger_phrase": "s1s2",

@@ -144,12 +144,12 @@ def model_spec(lora: TrainedLora) -> dict[str, str]:
     origin, width, word = lora.origin, text_width(lora), bundle_name(lora)
     second = "768-v" if origin.prediction_type == "v_prediction" else "512"
     families = {768: "stable-diffusion-v1/lora", 1024: f"stable-diffusion-v2-{second}/lora"}
-    kind = f" of a {origin.task}" if origin.task else ""
+    kind = f"{origin.task.capitalize()} " if origin.task else ""
     known = {
         "sai_model_spec": "1.0.1",
         "architecture": families.get(width),
         "implementation": "diffusers",
-        "title": f"LoRA{kind} by vana-lora-training",
+        "title": f"{kind}LoRA by vana-lora-training",
         "date": origin.date,
         "resolution": f"{origin.resolution}x{origin.resolution}" if origin.resolution else None,
         "prediction_type": {"epsilon": "epsilon", "v_prediction": "v"}.get(
