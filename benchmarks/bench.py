@@ -94,7 +94,9 @@ def keeper(
     options.out.mkdir(parents=True, exist_ok=True)
 
     def keep(report: Report) -> None:
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        unfinished = path.with_suffix(".part")
+        unfinished.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(path)
         say(f"wrote {path.name}")
 
     return keep

@@ -69,8 +69,8 @@ def resolutions(base: BaseModel) -> tuple[int, ...]:
 def _encoding(base: BaseModel, inputs: TrainingInputs, num_pictures: int) -> Point:
     say(f"sweep: {num_pictures} pictures ...")
     settings = translate(inputs)
-    encode(base, settings, noise_examples(1, inputs.resolution))  # warm
     examples = noise_examples(num_pictures, inputs.resolution)
+    encode(base, settings, examples[:5])  # warm: batches of each size that will come
     clock = time.process_time if base.compute.device.type == "cpu" else time.perf_counter
     start = clock()
     encode(base, settings, examples)

@@ -58,8 +58,8 @@ class Maker:
         make: gets the base model as it was loaded. All variants are open at once, so one that
             changes other modules than `ours` does needs a copy of them.
         why_not: gives the reason where it cannot be measured, else None.
-        is_on_request: measured only when it is named: it takes minutes to set up, or the others
-            leave it no memory.
+        is_on_request: measured only when it is named: it takes minutes to set up, the others leave
+            it no memory, or it may fail to be captured, after which nothing is.
     """
 
     make: Callable[[BaseModel], Variant]
@@ -70,7 +70,7 @@ class Maker:
 def ours(base: BaseModel) -> Variant:
     return Variant(
         name=OURS,
-        weight_bytes=num_bytes(base.unet, base.text_encoder, base.vae),
+        weight_bytes=_weight_bytes(base, base),
         open=_open_ours,
     )
 
@@ -132,9 +132,14 @@ def _copy(base: BaseModel) -> BaseModel:
 def _of_copy(name: str, copied: BaseModel) -> Variant:
     return Variant(
         name=name,
-        weight_bytes=num_bytes(copied.unet, copied.text_encoder),
+        weight_bytes=_weight_bytes(copied, copied),
         open=lambda lesson: _open_ours(replace(lesson, base=copied)),
     )
+
+
+def _weight_bytes(model: BaseModel | PlainModel, base: BaseModel) -> int:
+    """With the VAE, which they all need first."""
+    return num_bytes(model.unet, model.text_encoder, base.vae)
 
 
 def plain(base: BaseModel) -> Variant:
@@ -147,9 +152,7 @@ def plain(base: BaseModel) -> Variant:
         finally:
             remove_all(model, len(lesson.settings.placeholder_tokens))
 
-    return Variant(
-        name=PLAIN, weight_bytes=num_bytes(model.unet, model.text_encoder), open=open_plain
-    )
+    return Variant(name=PLAIN, weight_bytes=_weight_bytes(model, base), open=open_plain)
 
 
 # Made in this order, while the base model is as it was loaded. The first is what the others are
@@ -158,7 +161,7 @@ VARIANTS = {
     OURS: Maker(make=ours),
     EAGER: Maker(make=eager),
     CONTIGUOUS: Maker(make=contiguous, why_not=only_on_cuda),
-    CUDNN: Maker(make=with_cudnn_attention, why_not=only_on_cuda),
+    CUDNN: Maker(make=with_cudnn_attention, why_not=only_on_cuda, is_on_request=True),
     RECORDED: Maker(make=recorded, why_not=without_checkpoints, is_on_request=True),
     COMPILED: Maker(make=compiled, why_not=only_on_cuda, is_on_request=True),
     PLAIN: Maker(make=plain),
@@ -203,6 +206,8 @@ def _open_ours(lesson: Lesson) -> Iterator[TakeUpdates]:
                     updates.take()
                     if number >= num_before:
                         mark()
+                if updates.capture_error:  # or these would be the figures of EAGER
+                    raise updates.capture_error
                 losses: Losses = updates.losses.tolist()
             return losses
 

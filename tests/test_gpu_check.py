@@ -1,6 +1,7 @@
 """The check is right the first time that someone has a GPU: a CPU goes through all that it can."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,31 @@ def test_a_stage_that_fails_or_hangs_is_told_and_costs_no_other(tmp_path: Path) 
 
     assert gpu_check.run_stage(broken, tmp_path).problem == "ended with 3"
     assert gpu_check.run_stage(hanging, tmp_path).problem is not None
+
+
+HELPER = """
+import pathlib, sys, time
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    (pathlib.Path(sys.argv[1]) / str(time.monotonic())).touch()
+"""
+STAGE = """
+import subprocess, sys, tempfile
+subprocess.run([sys.executable, "-c", sys.argv[1], tempfile.gettempdir()])
+"""
+
+
+def test_what_a_stage_left_running_costs_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a compiler's helpers, which outlive it, and go on writing where they were told to."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = gpu_check.Stage(name="ended", arguments=("-c", STAGE, HELPER), seconds=0.6)
+
+    outcomes, found = gpu_check.run_all(lambda folder: (ended,))
+
+    assert outcomes["ended"].problem == "not done in 1 s"
+    assert found == {}
 
 
 def test_all_stages_together_take_less_than_nine_minutes(tmp_path: Path) -> None:

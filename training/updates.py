@@ -34,6 +34,7 @@ class Updates:
     Attributes:
         losses: (updates,) on the device; 0 where not yet taken.
         rates: (updates, parameter groups) learning rates.
+        capture_error: why there is no CUDA graph, though there should be one.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Updates:
             example = self._draw(self._order[0], base.compute.generator(0))
             self._loss = record(self._loss, phase.parameters(), example)
         self._graph: torch.cuda.CUDAGraph | None = None
+        self.capture_error: CaptureError | None = None
 
     def take(self) -> None:
         """One more; returns when the device has been told, not when it has done it."""
@@ -80,6 +82,7 @@ class Updates:
         try:
             self._graph = capture(self._launch, self.generator)
         except CaptureError as error:
+            self.capture_error = error
             logger.warning(
                 "%s: no CUDA graph, each operation is launched on its own: %s",
                 self.phase.name,
