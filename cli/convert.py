@@ -130,7 +130,3 @@ def describe(stored: StoredLora) -> list[str]:
         lines.append("words: none, only a LoRA")
     known = {name: value for name, value in asdict(lora.origin).items() if value is not None}
     return [*lines, *(f"{name}: {value}" for name, value in known.items())]
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

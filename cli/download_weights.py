@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
-def main(arguments: Sequence[str], weights: Path) -> int:
+def main(arguments: Sequence[str], weights: Path = WEIGHTS) -> int:
     """The exit status: 1 with a sentence on stderr when the model is not there afterwards."""
     parser = argparse.ArgumentParser(prog="script/download-weights", description=__doc__)
     parser.add_argument("--model", choices=sorted(MODELS), default=STABLE_DIFFUSION_1_5.name)
@@ -56,7 +56,3 @@ def set_up_logging() -> None:
     """Our own lines only: the client would print every address, with the signatures in it."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], WEIGHTS))

@@ -66,9 +66,6 @@ def main(arguments: Sequence[str]) -> int:
     except (SettingsError, PictureError, DecoderError, OSError) as error:
         sys.stderr.write(f"{in_words(error)}\n")
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("Stopped.\n")
-        return 130
     return 0
 
 
@@ -214,7 +211,3 @@ def write_account(prepared: Prepared, inspection: Inspection) -> None:
         table.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     for path in (sheet, table):
         logger.info("wrote %s", path)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

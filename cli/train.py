@@ -202,7 +202,3 @@ def tell(command: Command, finished: TrainingRun) -> None:
     beside_it = (words_beside(command.out), *(beside(command.out, ending) for ending in others))
     for path in (command.out, *beside_it):
         logger.info("wrote %s", path)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -124,6 +124,7 @@ def _start_worker() -> subprocess.Popen[bytes]:
             env=_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            process_group=0,  # Ctrl-C is meant for this process, which then ends the others
         )
     except OSError as error:
         raise DecoderError(f"The decoder of pictures did not start: {error.strerror}.") from error

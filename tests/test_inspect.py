@@ -40,7 +40,7 @@ def test_an_example_is_inspected_with_its_own_task(tmp_path):
     assert "task style, resolution 64 (what weights/tiny takes;" in run.stdout
     assert " for stable-diffusion-v1-5: --resolution 512)" in run.stdout
     assert run.stdout.count("  used  ") == 8
-    assert "pictures: 8 used, 0 skipped" in run.stdout
+    assert "pictures: 8 used, 0 files skipped" in run.stdout
     report = json.loads((tmp_path / "seen.report.json").read_text())
     assert report["inputs"] == {"task": "style", "resolution": 64}
     assert report["pictures"]["num_used"] == 8
@@ -75,7 +75,7 @@ def test_table_report_and_sheet_agree_and_tell_no_names(tmp_path, caplog):
     assert [row["used"] for row in table] == [True, True, False]
     assert "too small, enlarged 2.0x" in table[1]["warnings"]
     assert "too small, enlarged 2.0x" in caplog.text
-    assert "pictures: 2 used, 1 skipped" in caplog.text
+    assert "pictures: 2 used, 1 file skipped" in caplog.text
     assert "telltale" not in caplog.text + text
     assert out.with_name("seen.pictures.png").is_file()
 
