@@ -187,9 +187,16 @@ def log_machine(base: BaseModel) -> None:
 
 
 def log_settings(settings: TrainingSettings) -> None:
-    """The rates and updates that are used; they are not the numbers that were typed."""
-    for phase in (settings.inversion, settings.tuning):
-        logger.info("%s", phase)
+    """The updates and rates that are used; they are not the numbers that were typed."""
+    words, lora = settings.inversion, settings.tuning
     logger.info(
-        "schedule %s, mirror %s, seed %d", settings.lr_scheduler, settings.mirror, settings.seed
+        "updates: %d for the words, with %d pictures each; %d for the LoRA of rank %d, with %d",
+        *(words.num_updates, words.batch_size, lora.num_updates, lora.rank, lora.batch_size),
     )
+    logger.info(
+        "learning rates: words %g, UNet %g, text encoder %g; schedule %s, mirror %s, seed %d",
+        *(words.learning_rate, lora.unet_learning_rate, lora.text_learning_rate),
+        *(settings.lr_scheduler, "yes" if settings.mirror else "no", settings.seed),
+    )
+    if not (words.learns or lora.learns):
+        logger.warning("nothing will be learned: every learning rate that is used is 0")

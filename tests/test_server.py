@@ -123,7 +123,7 @@ def test_the_log_tells_the_settings_and_progress_but_nothing_of_the_callers(
 ) -> None:
     logs = answer.json()["logs"]
 
-    assert "learning_rate=0.001" in logs
+    assert "learning rates: words 0.001, " in logs
     assert "tuning        4/4  loss" in logs
     assert SECRET not in logs
 

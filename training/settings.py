@@ -74,6 +74,10 @@ class InversionSettings:
     learning_rate: float
     batch_size: int = INVERSION_BATCH_SIZE
 
+    @property
+    def learns(self) -> bool:
+        return self.num_updates > 0 and self.learning_rate > 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class TuningSettings:
@@ -88,6 +92,10 @@ class TuningSettings:
     # The noisiest fifth of the schedule teaches layout, not likeness: leave it out (T-LoRA agrees).
     max_timestep_fraction: float = 0.8
     max_grad_norm: float = 1.0
+
+    @property
+    def learns(self) -> bool:
+        return self.num_updates > 0 and max(self.unet_learning_rate, self.text_learning_rate) > 0
 
 
 _PhaseSettings = TypeVar("_PhaseSettings", InversionSettings, TuningSettings)
