@@ -68,9 +68,10 @@ def log_reports(reports: Sequence[PhotoReport], warnings: Sequence[str] = ()) ->
     for warning in warnings:
         logger.warning("%s", warning)
     num_used = sum(report.used for report in reports)
+    skipped = _files(len(reports) - num_used)  # pictures or not
     num_doubtful = sum(bool(report.warnings) for report in reports)
     doubtful = f", {num_doubtful} with a warning" if num_doubtful else ""
-    logger.info("pictures: %d used, %d skipped%s", num_used, len(reports) - num_used, doubtful)
+    logger.info("pictures: %d used, %s skipped%s", num_used, skipped, doubtful)
 
 
 def nothing_usable(reports: Sequence[PhotoReport]) -> str:

@@ -134,12 +134,9 @@ def test_whose_prompts_are_too_long_is_told_by_the_pictures_numbers(
         encode_pictures(base, examples, words.tokenize, mirror=False)
 
     told, put_in_front = [record.getMessage() for record in caplog.records]
-    assert told.startswith(
-        "prompts: 2 of 4 different ones, of the used pictures (counted without the skipped ones)"
-        " 3, 4: more than the 75 tokens"
-    )
-    assert "stood there in 1, of the used pictures" in put_in_front
-    assert put_in_front.endswith(" 3: it is put in front")
+    assert told.startswith("prompts: 2 of 4 cut off after the 75 tokens that")
+    assert told.endswith("(pictures 3, 4, counted without the skipped ones)")
+    assert put_in_front.endswith("put in front (picture 3, counted without the skipped ones)")
     assert "telltale" not in caplog.text
 
 

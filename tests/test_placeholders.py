@@ -100,8 +100,8 @@ def test_a_prompt_that_is_too_long_loses_its_end_and_this_is_said(base: BaseMode
 
     assert ids[1, :76].tolist() == whole[:76]
     assert ids[1, 76] == whole[-1]
-    assert "prompts: 1 of 2 different ones, of the used pictures" in caplog.text
-    assert "3, 7: more than the 75 tokens" in caplog.text
+    assert "prompts: 1 of 2 cut off after the 75 tokens that" in caplog.text
+    assert "(pictures 3, 7, counted without the skipped ones)" in caplog.text
     assert "put in front" not in caplog.text
     assert "very" not in caplog.text
 
@@ -116,8 +116,8 @@ def test_a_placeholder_that_would_be_cut_off_is_put_in_front(
         expected = tokenize(words.tokenizer, (f"<s1><s2> {before} at sea",))
 
     assert torch.equal(ids[:1], expected)
-    assert "{} stood there in 1, of the used pictures" in caplog.text
-    assert "2: it is put in front" in caplog.text
+    assert "prompts: 1 of these had {} in the part cut off" in caplog.text
+    assert "it is put in front (picture 2, counted" in caplog.text
 
 
 def test_a_prompt_that_just_fits_is_left_as_it_is(base: BaseModel, caplog) -> None:
@@ -134,6 +134,6 @@ def test_hundreds_of_prompts_that_are_too_long_do_not_flood_the_log(
         prompts = tuple(f"{LONG} {number} {{}}" for number in range(300))
         words.tokenize(prompts, tuple((number + 1,) for number in range(300)))
 
-    assert "300 of 300 different ones, of the used pictures (" in caplog.text
-    assert "ones) 1, 2, 3," in caplog.text
+    assert "300 of 300 cut off" in caplog.text
+    assert "(pictures 1, 2, 3," in caplog.text
     assert len(caplog.text) < 1_000

@@ -87,7 +87,7 @@ def test_what_is_skipped_is_logged_by_position_and_reason_and_never_by_name(tmp_
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert any(re.match("picture +2  skipped .* a text", warning) for warning in warnings)
     assert any(re.match("picture +3  skipped .* an empty file", warning) for warning in warnings)
-    assert "pictures: 1 used, 2 skipped" in caplog.text
+    assert "pictures: 1 used, 2 files skipped" in caplog.text
     for word in ("me.jpg", "diary", "secret", "nude", "mine", str(tmp_path)):
         assert word not in caplog.text
 

@@ -145,7 +145,7 @@ def test_everything_ended_as_it_should(visit: Visit) -> None:
         "cancelled": "canceled",
     }
     logs = visit.answers["captions"]["logs"]
-    for sign in ("text file", "table", "file name", "damaged", "left out"):
+    for sign in ("text file", "table", "file name", "damaged", "75 tokens"):
         assert sign in logs
 
 

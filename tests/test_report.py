@@ -93,8 +93,8 @@ def test_the_columns_stand_under_their_titles(caplog):
 
 def test_the_last_line_counts(caplog):
     reports = [used(1), used(2, warnings=("blurry",)), skipped(3, "a text")]
-    assert lines_of(caplog, reports)[-1] == "pictures: 2 used, 1 skipped, 1 with a warning"
-    assert lines_of(caplog, [used(1)])[-1] == "pictures: 1 used, 0 skipped"
+    assert lines_of(caplog, reports)[-1] == "pictures: 2 used, 1 file skipped, 1 with a warning"
+    assert lines_of(caplog, [used(1)])[-1] == "pictures: 1 used, 0 files skipped"
 
 
 def test_what_is_said_of_the_set_comes_after_the_table_as_warnings(caplog):

@@ -90,16 +90,15 @@ class Placeholders:
         too_long = [index for index, length in enumerate(lengths) if length > limit]
         if too_long:
             logger.warning(
-                "prompts: %d of %d different ones, %s: more than the %d tokens that the text"
-                " encoder reads, so the end is left out",
+                "prompts: %d of %d cut off after the %d tokens that the text encoder reads (%s)",
                 len(too_long),
                 len(texts),
-                _whose(too_long, pictures),
                 limit - 2,
+                _whose(too_long, pictures),
             )
         if lost:
             logger.warning(
-                "prompts: {} stood there in %d, %s: it is put in front",
+                "prompts: %d of these had {} in the part cut off; it is put in front (%s)",
                 len(lost),
                 _whose(lost, pictures),
             )
@@ -110,7 +109,8 @@ def _whose(prompts: list[int], pictures: tuple[tuple[int, ...], ...]) -> str:
     numbers = sorted({number for index in prompts for number in pictures[index]})
     named = ", ".join(map(str, numbers[:_MAX_NUMBERS]))
     dots = ", ..." if len(numbers) > _MAX_NUMBERS else ""
-    return f"of the used pictures (counted without the skipped ones) {named}{dots}"
+    noun = "picture" if len(numbers) == 1 else "pictures"
+    return f"{noun} {named}{dots}, counted without the skipped ones"
 
 
 def tokenize(tokenizer: CLIPTokenizer, prompts: tuple[str, ...]) -> Tensor:
