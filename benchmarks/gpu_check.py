@@ -77,7 +77,8 @@ def stages(folder: Path, *, on_cpu: bool) -> tuple[Stage, ...]:
         tests,
         bench_stage(folder, "tiny", 45, *PHOTOS, "--steps", "10", "--rounds", "5"),
         bench_stage(folder, "large", 230, *LARGE, "--task", "face"),
-        *(variant_stage(folder, name, 75) for name in (RECORDED, CUDNN)),
+        variant_stage(folder, RECORDED, 90),
+        variant_stage(folder, CUDNN, 75),
     )
 
 
@@ -184,7 +185,7 @@ def conclude(
         lines += ["== doctor", *doctor.lines(report["doctor"])]
         lines += ["== targets (of an H100)", *targets.lines(report["targets"]), "== stages"]
     told = {name: outcome.problem or "passed" for name, outcome in outcomes.items()}
-    lines += [f"{name:<10} {told[name]}, {outcomes[name].seconds:.0f} s" for name in outcomes]
+    lines += [f"{name:<22} {told[name]}, {outcomes[name].seconds:.0f} s" for name in outcomes]
     kind = "-sweep" if options.sweep else ""
     path = options.out / f"{machine.slug(here['device'])}{kind}-{machine.today()}.json"
     options.out.mkdir(parents=True, exist_ok=True)

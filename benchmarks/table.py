@@ -2,7 +2,7 @@
 
 from typing import Any
 
-HEAD = "{:<22} {:>10} {:>7} {:>10} {:>11} {:>15} {:>9} {:>9} {:>12}".format(
+HEAD = "{:<24} {:>10} {:>7} {:>10} {:>11} {:>15} {:>9} {:>9} {:>12}".format(
     "variant",
     "ms/update",
     "spread",
@@ -62,7 +62,7 @@ def _phase_lines(name: str, phase: dict[str, Any]) -> list[str]:
     for variant, found in phase["variants"].items():
         cpu, peak = found["cpu_ms_per_picture"], found["peak_bytes"]
         lines.append(
-            f"{variant:<22} {found['ms_per_update']:>10.2f} {found['spread_percent']:>6.0f}%"
+            f"{variant:<24} {found['ms_per_update']:>10.2f} {found['spread_percent']:>6.0f}%"
             f" {found['updates_per_second']:>10.2f} {found['pictures_per_second']:>11.2f}"
             f" {f'{cpu:.2f}' if cpu else '-':>15} {100 * found['share_of_floor']:>8.1f}%"
             f" {found['first_seconds']:>9.2f} {_gigabytes(peak):>12}"
