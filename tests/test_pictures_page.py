@@ -6,13 +6,16 @@ import pytest
 from PIL import Image, ImageFilter
 
 from preprocessing import limits
+from preprocessing.prepare import prepare_examples
 from preprocessing.quality import judge, look_at
 from preprocessing.templates import TEMPLATES
 from tests.conftest import REPOSITORY
 from tests.photographs import photograph
+from tests.pictures import encode, photo, write, zip_of
 from tests.test_quality import used
 from tests.test_report import KEYS, ROW
 
+TABLE = b'{"file_name": "a.jpg", "text": "{} on the sofa"}'
 PAGE = (REPOSITORY / "docs/pictures.md").read_text(encoding="utf-8")
 
 
@@ -81,3 +84,23 @@ def test_the_sheets_are_there_and_small(task):
     assert path.stat().st_size < 400_000
     with Image.open(path) as sheet:
         assert sheet.width > 4 * 192
+
+
+def test_files_are_numbered_as_the_page_says(tmp_path):
+    mask = encode(Image.new("L", (96, 72), "white"))
+    files = (
+        *((name, photo()) for name in ("2.jpg", "10.jpg", "a.jpg", "Z.jpg", "b/1.jpg")),
+        *(("2.txt", b"{} asleep"), ("10_mask.png", mask), ("notes.txt", b"a text of its own")),
+        *(("captions.csv", b"file_name,text\nlost.jpg,lost\n"), ("metadata.jsonl", TABLE)),
+        *((name, b"x") for name in (".DS_Store", "__MACOSX/._2.jpg", "Thumbs.db")),
+    )
+    prepared = prepare_examples(
+        archive=write(tmp_path, zip_of(*files), "my-pictures.zip"),
+        urls=(),
+        task="object",
+        resolution=64,
+        custom_prompts=(),
+    )
+    in_order = ("10.jpg", "2.jpg", "Z.jpg", "a.jpg", "b/1.jpg", "notes.txt")
+    found = [(report.position, report.name) for report in prepared.reports]
+    assert found == list(enumerate(("captions.csv", *in_order), 1))
