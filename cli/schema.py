@@ -4,12 +4,12 @@ Cog makes it with a program that is not on the package index, from the source of
 Python package still holds an inspector that comes to the same result on a form which keeps to the
 rules of tests/form_rules.py.
 
-    python -m cli.schema FOLDER      writes FOLDER/.cog/openapi_schema.json
+    python -m cli schema [FOLDER]      writes FOLDER/.cog/openapi_schema.json
 """
 
 import json
-import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,11 @@ from cog._inspector import create_predictor  # noqa: TID251
 SCHEMA_PATH = Path(".cog/openapi_schema.json")
 REPEATED = (Repetition.REPEATED, Repetition.OPTIONAL_REPEATED)
 NULLABLE = (Repetition.OPTIONAL, Repetition.OPTIONAL_REPEATED)
+
+
+def main(arguments: Sequence[str]) -> int:
+    write_schema(Path(arguments[0] if arguments else "."))
+    return 0
 
 
 def build_schema(module: str = "predict", predictor: str = "Predictor") -> dict[str, Any]:
@@ -93,7 +98,3 @@ def write_schema(folder: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(build_schema(), indent=2), encoding="utf-8")
     return path
-
-
-if __name__ == "__main__":
-    write_schema(Path(sys.argv[1] if len(sys.argv) > 1 else "."))

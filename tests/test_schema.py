@@ -94,7 +94,9 @@ def test_one_file_comes_back() -> None:
 @pytest.mark.slow
 def test_the_schema_is_written_where_the_server_looks_for_it(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    subprocess.run([sys.executable, "-m", "cli.schema"], cwd=tmp_path, env=environment, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "cli", "schema"], cwd=tmp_path, env=environment, check=True
+    )
 
     written = json.loads((tmp_path / ".cog/openapi_schema.json").read_text(encoding="utf-8"))
 
