@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from inspect import signature
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import Any, get_args
 
 from cli.files import OUTPUT, find_example, first_example, near, require_file
+from cli.parser import Parser
 from predict import Predictor, output_name
 from training.base_card import base_model_folder
 from training.compute import DTYPES
@@ -50,11 +51,6 @@ class Command:
     instance_data_urls: str | None
     custom_prompts: str | None
     inputs: dict[str, str | int | float]
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message[0].upper()}{message[1:]}. See script/train --help.")
 
 
 def parse_command(arguments: Sequence[str]) -> Command:
@@ -117,9 +113,17 @@ def build_parser() -> Parser:
             type=types.get(name, str),
             choices=CHOICES.get(name),
             metavar=None if name in CHOICES else METAVARS[types.get(name, str)],
-            help=form[name].default.description.replace("%", "%%"),
+            help=describe(form[name].default),
         )
     return parser
+
+
+def describe(field: Any) -> str:
+    """The form's words about an input, its range and its default."""
+    facts = [f"{field.ge} to {field.le}"] if field.ge is not None else []
+    facts += [f"the form's default: {field.default}"] if field.default is not None else []
+    text = f"{field.description} ({'; '.join(facts)})" if facts else field.description
+    return str(text.replace("%", "%%"))
 
 
 def default_out(archive: Path | None) -> Path:

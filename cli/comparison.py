@@ -1,7 +1,7 @@
 """The base model beside the same model with the file that was written, as diffusers loads it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from cli.measure import asked_for, fix_draws, measure_loss, prompts_with
-from cli.sampling import build_pipeline, sample
+from cli.progress import telling
+from cli.sampling import NUM_STEPS, build_pipeline, sample
 from cli.showcase import NUM_COLUMNS, Scene
 from preprocessing.example import Example
 from training.base_model import BaseModel
@@ -57,6 +58,7 @@ def compare(
     pipeline = build_pipeline(base)
     draws = fix_draws(base, examples)
     resolution = examples[0].image.width
+    tell = telling("drawing", 2 * len(scenes) * NUM_STEPS)
 
     def look(words: str) -> Impression:
         logger.info("measuring the loss on %d pictures", len(examples))
@@ -64,7 +66,7 @@ def compare(
             words=words,
             losses=measure_loss(base, draws, prompts_with(examples, words)),
             samples=tuple(
-                sample_scene(pipeline, base, scene, words, resolution) for scene in scenes
+                sample_scene(pipeline, base, scene, words, resolution, tell) for scene in scenes
             ),
         )
 
@@ -78,10 +80,15 @@ def compare(
 
 
 def sample_scene(
-    pipeline: StableDiffusionPipeline, base: BaseModel, scene: Scene, words: str, resolution: int
+    pipeline: StableDiffusionPipeline,
+    base: BaseModel,
+    scene: Scene,
+    words: str,
+    resolution: int,
+    tell: Callable[[], None],
 ) -> tuple[Image.Image, ...]:
     """Column by column the same seed, whatever the words."""
     who = "trained" if words else "base"
     logger.info("drawing %d samples of the %s model", NUM_COLUMNS, who)
     prompts = [asked_for(prompt, words) for prompt in scene.prompts]
-    return tuple(sample(pipeline, base, prompts, range(NUM_COLUMNS), resolution))
+    return tuple(sample(pipeline, base, prompts, range(NUM_COLUMNS), resolution, tell))

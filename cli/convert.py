@@ -3,12 +3,13 @@
 import argparse
 import logging
 import sys
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
 
 from cli.files import writing_to
+from cli.parser import Parser
 from cli.progress import in_words
 from training.formats.errors import FormatError
 from training.formats.kohya import bundle_name
@@ -23,11 +24,6 @@ DESCRIPTION = """\
 Read a LoRA file of any of the formats lora_diffusion, kohya and diffusers, made here or elsewhere,
 and write it in another. Nothing is lost: the learned words travel along in every format. Without
 OUT, say what the file is."""
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message[0].upper()}{message[1:]}. See script/convert --help.")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -89,6 +85,7 @@ def check_paths(typed: argparse.Namespace) -> None:
     """Raises: SettingsError; OSError, if there is no IN."""
     if typed.source.exists() and not typed.source.is_file():
         raise SettingsError(f"{typed.source} is not a file. Name a .safetensors file.")
+    refuse_pictures(typed.source)
     for path in (typed.destination, typed.embeddings):
         if path is not None and path.suffix != ".safetensors":
             raise SettingsError(
@@ -100,6 +97,19 @@ def check_paths(typed: argparse.Namespace) -> None:
     others = [path.resolve() for path in (typed.source, destination) if path]
     if words is not None and words.resolve() in others:
         raise SettingsError("--embeddings must name a file of its own, neither IN nor OUT.")
+
+
+def refuse_pictures(source: Path) -> None:
+    """A zip may also be a model that PyTorch pickled, which `read_lora` refuses in its own words.
+
+    Raises: SettingsError.
+    """
+    if not zipfile.is_zipfile(source):
+        return
+    with zipfile.ZipFile(source) as archive:
+        names = archive.namelist()
+    if not any(name.endswith("data.pkl") for name in names):
+        raise SettingsError(f"{source} is a zip, not a LoRA. Name a .safetensors file.")
 
 
 def check_options(typed: argparse.Namespace) -> None:

@@ -68,6 +68,8 @@ def words_beside(out: Path) -> Path:
 
 
 def require_file(path: Path | None) -> None:
+    if path is not None and path.is_dir():
+        raise SettingsError(f"{str(path)!r} is a folder. Zip the pictures in it, and name the zip.")
     if path is not None and not path.is_file():
         raise SettingsError(f"There is no file {str(path)!r}. Check its name, and where you are.")
 

@@ -3,14 +3,13 @@
 Nothing here imports torch, so that it starts at once; the detector of faces will, when it runs.
 """
 
-import argparse
 import json
 import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import get_args
 
 from cli.contact_sheet import write_contact_sheet
 from cli.files import (
@@ -22,6 +21,7 @@ from cli.files import (
     require_writable,
     writing_to,
 )
+from cli.parser import Parser
 from cli.pictures import describe_pictures
 from cli.progress import in_words, tell_progress
 from preprocessing.decoders import DecoderError
@@ -52,11 +52,6 @@ class Inspection:
     inputs: TrainingInputs
     resolution_reason: str
     out: Path
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message[0].upper()}{message[1:]}. See script/inspect --help.")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -3,12 +3,35 @@
 import logging
 import os
 import sys
+import time
+from collections.abc import Callable
 from typing import TextIO
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 2.0
 
 
 def tell_progress(level: int) -> None:
     """Log lines of this level and above go to standard output, as they are."""
     logging.basicConfig(level=level, format="%(message)s", handlers=[PipeHandler(sys.stdout)])
+
+
+def telling(what: str, total: int) -> Callable[[], None]:
+    """To be called `total` times; tells how far that is, a line every now and then."""
+    start = last = time.monotonic()
+    num_done = 0
+
+    def tell() -> None:
+        nonlocal last, num_done
+        now, num_done = time.monotonic(), num_done + 1
+        if now - last < SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        minutes, seconds = divmod(round((now - start) / num_done * (total - num_done)), 60)
+        logger.info("%-9s %5d/%d  eta %dm%02ds", what, num_done, total, minutes, seconds)
+
+    return tell
 
 
 def in_words(error: Exception) -> str:

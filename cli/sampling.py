@@ -1,6 +1,7 @@
 """Pictures from a base model, with or without a LoRA file on it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +38,18 @@ def sample(
     prompts: Sequence[str],
     seeds: Sequence[int],
     resolution: int,
+    tell: Callable[[], None] = lambda: None,
 ) -> list[Image.Image]:
-    """One picture for each prompt and seed; the same ones give the same noise to start from."""
+    """One picture for each prompt and seed; the same ones give the same noise to start from.
+
+    Args:
+        tell: called after every step of denoising, which are NUM_STEPS for each BATCH_SIZE.
+    """
+
+    def after_step(_: object, step: int, timestep: object, tensors: dict[str, Tensor]) -> Any:
+        tell()
+        return tensors
+
     images: list[Image.Image] = []
     for start in range(0, len(prompts), BATCH_SIZE):
         part = slice(start, start + BATCH_SIZE)
@@ -51,6 +62,7 @@ def sample(
                 height=resolution,
                 width=resolution,
                 output_type="latent",
+                callback_on_step_end=after_step,
             ).images
         images.extend(decode(base, latents))
     return images

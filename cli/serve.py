@@ -1,6 +1,5 @@
 """`script/serve`: the real Cog server, for this machine only."""
 
-import argparse
 import os
 import runpy
 import signal
@@ -9,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from cli.parser import Parser
 from training.settings import SettingsError
 
 HOST = "127.0.0.1"
@@ -16,13 +16,14 @@ LARGEST_PORT = 2**16 - 1
 
 
 def main(arguments: Sequence[str]) -> int:
-    argparse.ArgumentParser(
+    parser = Parser(
         prog="script/serve",
         description="Serve the model at http://127.0.0.1:$PORT, default 5000, as on Replicate.",
         epilog="Other variables: BASE_MODEL, MAX_TRAINING_MINUTES, RUST_LOG.",
-    ).parse_args(arguments)
-    port = os.environ["PORT"]
+    )
     try:
+        parser.parse_args(arguments)
+        port = os.environ["PORT"]
         require_free(port)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")

@@ -56,8 +56,8 @@ def main(arguments: Sequence[str]) -> int:
     except EXPECTED as error:
         sys.stderr.write(f"{speaker(os.environ)}{in_words(error)}\n")
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{speaker(os.environ)}Stopped.\n")
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(f"{speaker(os.environ)}{' '.join(('Stopped.', *stop.args))}\n")
         return 130
     return 0
 
@@ -98,9 +98,11 @@ def make(command: Command, base: BaseModel, request: Request) -> MadeLora:
 
 @contextmanager
 def lora_is_written(out: Path) -> Iterator[None]:
-    """Raises: SettingsError, for what goes beside it and cannot be written."""
+    """Raises: SettingsError, for what goes beside it and cannot be written; KeyboardInterrupt."""
     try:
         yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{out} is written, and whole.") from None
     except OSError as error:
         raise SettingsError(
             f"{out} is written, and whole; but not all that goes beside it: {error.strerror}."

@@ -17,6 +17,7 @@ from tests.lora_files import (
     sd15_lora,
     write_raw,
 )
+from tests.pictures import encode, noise, write, zip_of
 from training.formats import read_lora, write_lora
 
 
@@ -89,6 +90,8 @@ def test_a_mistake_and_a_file_without_words_are_told(tmp_path: Path) -> None:
         ("in.safetensors link.safetensors", "are the same file. Choose another OUT."),
         ("missing.safetensors", "missing.safetensors: No such file or directory."),
         ("text.safetensors", "This is no safetensors file, or not a whole one."),
+        ("pictures.zip", "pictures.zip is a zip, not a LoRA. Name a .safetensors file."),
+        ("model.pt", "This is a pickled PyTorch file"),
         ("/dev/null", "/dev/null is not a file."),
         (
             "in.safetensors text.safetensors/out.safetensors",
@@ -113,6 +116,8 @@ def test_what_cannot_be_meant_is_answered_with_a_sentence(
 ) -> None:
     write_lora(sd15_lora(rank=1, embeddings={}), tmp_path / "in.safetensors")
     (tmp_path / "text.safetensors").write_text("not a LoRA at all")
+    write(tmp_path, zip_of(("1.png", encode(noise(64, 64)))), "pictures.zip")
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "model.pt")
     (tmp_path / "link.safetensors").symlink_to("in.safetensors")
     monkeypatch.chdir(tmp_path)
     before = Path("in.safetensors").read_bytes()

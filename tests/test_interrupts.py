@@ -10,8 +10,30 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.pictures import encode, noise, write, zip_of
+from training.formats import read_lora
 
 pytestmark = pytest.mark.slow  # they wait for the moment
+
+
+def test_after_the_training_it_is_said_that_the_lora_is_written(tmp_path: Path) -> None:
+    steps = ["--max_train_steps_ti=4", "--max_train_steps_tuning=4"]
+    process = subprocess.Popen(
+        [str(REPOSITORY / "script" / "train"), *steps, "--out", "new/lora.safetensors"],
+        cwd=tmp_path,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert any(line.startswith("drawing 8 samples") for line in process.stdout)
+    os.killpg(process.pid, signal.SIGINT)
+
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert errors == "Stopped. new/lora.safetensors is written, and whole.\n"
+    assert read_lora(tmp_path / "new/lora.safetensors").lora.embeddings
 
 
 def interrupt(script: str, folder: Path, seconds: float) -> tuple[int, str]:

@@ -244,6 +244,16 @@ def test_a_folder_that_lacks_a_layer_or_a_part_is_refused(
     assert not list(tmp_path.glob("weights*"))
 
 
+def test_a_model_that_is_not_known_is_told_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--model", "foo"], tmp_path / "weights") == 1
+
+    told = capsys.readouterr().err
+    assert "invalid choice: 'foo'" in told
+    assert told.count("\n") == 1
+
+
 def test_a_folder_is_called_by_its_name_also_from_within(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from cli.arguments import parse_command
+from cli.progress import SECONDS_BETWEEN_LINES, telling
 from cli.train import main
 from tests.disk import LARGEST_FILE_BYTES, full_disk
 from training.settings import SettingsError
@@ -168,6 +170,7 @@ def test_the_report_tells_what_was_used_and_gained(folder: Path) -> None:
             "Nothing can be written to 'text.zip/new/lora.safetensors': Not a directory. Choose",
         ),
         ("discs.zip --out /proc/lora.safetensors", "Nothing can be written to '/proc/lora"),
+        ("folder.safetensors", "is a folder. Zip the pictures in it, and name the zip."),
         ("discs.zip --out folder.safetensors", "is a folder. Choose another --out."),
     ],
 )
@@ -263,6 +266,30 @@ def test_every_input_of_the_form_can_be_typed_in_two_ways(tmp_path: Path) -> Non
 
     assert with_dashes == with_underscores
     assert with_dashes.inputs == {"learning_rate_ti": 1e-3}
+
+
+def test_the_help_names_ranges_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_command(["--help"])
+
+    told = " ".join(capsys.readouterr().out.split())
+    assert "(0 to 20000; the form's default: 700)" in told
+    assert "(1 to 128; the form's default: 16)" in told
+    assert "(the form's default: face)" in told
+
+
+def test_work_of_more_than_two_seconds_tells_how_far_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    tell = telling("drawing", 4)
+
+    tell()
+    time.sleep(SECONDS_BETWEEN_LINES)
+    tell()
+    tell()
+
+    assert caplog.messages == ["drawing       2/4  eta 0m02s"]
 
 
 def test_a_name_that_cannot_be_meant_is_refused() -> None:
