@@ -79,6 +79,8 @@ def require_writable(out: Path) -> None:
 
     Raises: SettingsError.
     """
+    if not out.name:
+        raise SettingsError(f"--out must end in a name for the files; got {str(out)!r}.")
     with writing_to(out), tempfile.TemporaryFile(dir=out.parent) as file:
         file.write(bytes(TRIAL_BYTES))
 

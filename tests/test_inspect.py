@@ -94,6 +94,7 @@ def test_table_report_and_sheet_agree_and_tell_no_names(tmp_path, caplog):
         ("/proc/self/mem", "A file: Invalid argument."),  # it opens, and cannot be read
         ("pictures.zip --base .", "The folder '.' is no whole base model"),
         ("pictures.zip --lora_rank 8", "--lora_rank"),
+        ("pictures.zip --out .", "--out must end in a name for the files; got '.'."),
         (
             "pictures.zip --out pictures.zip/seen",
             "Nothing can be written to 'pictures.zip/seen': File exists. Choose another --out.",
