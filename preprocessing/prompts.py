@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from preprocessing.slots import SLOT, begins_with_slot, has_slot, with_slot
 from preprocessing.templates import TEMPLATES
 
 logger = logging.getLogger(__name__)
+
+_JSON_OBJECT = re.compile(r"""\{\s*["']""")  # which no prompt begins like: `{}` is the subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +146,8 @@ def parse_list(text: str | None, name: str) -> tuple[str, ...]:
     None and blank text give no items; blank lines are passed over. `name` is the field's, for the
     message.
 
-    Raises: PromptError, for text that begins like a JSON list and is none, and for what is no text.
+    Raises: PromptError, for text that begins like a JSON list and is none, for a JSON object, and
+        for what is no text.
     """
     if not isinstance(text, str | None):
         raise PromptError(
@@ -151,9 +155,11 @@ def parse_list(text: str | None, name: str) -> tuple[str, ...]:
             " list, as a text."
         )
     text = (text or "").strip()
+    how = 'Write ["first", "second"] with double quotes, or one item a line without brackets.'
+    if _JSON_OBJECT.match(text):
+        raise PromptError(f"{name} is a JSON object, with names; only its values are wanted. {how}")
     if not text.startswith("[") or begins_with_slot(text):  # as "[trigger] at sea" does
         return tuple(line.strip() for line in text.splitlines() if line.strip())
-    how = 'Write ["first", "second"] with double quotes, or one item a line without brackets.'
     try:
         items = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -181,6 +181,12 @@ def test_a_broken_json_list_is_explained(text):
         parse_list(text, "instance_data_urls")
 
 
+@pytest.mark.parametrize("text", ['{"1.jpg": "a {}"}', " {\n  'a': 'b'\n}", '{ "a": ["b"]}'])
+def test_a_json_object_is_not_taken_for_a_prompt(text):
+    with pytest.raises(PromptError, match="custom_prompts is a JSON object"):
+        parse_list(text, "custom_prompts")
+
+
 @pytest.mark.parametrize("text", ['["a", 2]', '["a", null]', '["a", ["b"]]', '["a", {"b": 1}]'])
 def test_a_list_of_other_things_than_texts_is_explained(text):
     with pytest.raises(PromptError, match="custom_prompts: item 2 of the list is not a text"):
