@@ -1,5 +1,6 @@
 """A zip -> the files in it, not read yet. What it says of itself is believed only if it can be."""
 
+import re
 import struct
 import zipfile
 from functools import partial
@@ -18,6 +19,8 @@ from preprocessing.limits import MAX_ARCHIVE_ENTRIES, MAX_DIRECTORY_BYTES, MIB
 
 _LOCAL_HEADER_BYTES = 30  # the fixed part of what stands before each file's data
 _ENCRYPTED = 0x1
+_IN_UTF8 = 0x800
+_LIKE_A_BACKSLASH = re.compile(rb"(?<=[\x80-\xff])\\")
 
 
 def zip_entries(source: BinaryIO, num_bytes: int) -> list[Entry]:
@@ -37,12 +40,12 @@ def zip_entries(source: BinaryIO, num_bytes: int) -> list[Entry]:
     _refuse_bombs(infos, num_bytes)
     return [
         Entry(
-            name=clean_name(info.filename),
+            name=clean_name(path),
             problem=_known_problem(info),
             open=partial(archive.open, info),
         )
-        for info in infos
-        if not info.filename.endswith(("/", "\\"))
+        for info, path in zip(infos, map(_path, infos), strict=True)
+        if not path.endswith(("/", "\\"))
     ]
 
 
@@ -63,6 +66,20 @@ def _refuse_bombs(infos: list[zipfile.ZipInfo], num_bytes: int) -> None:
 
 def _first_byte_after(info: zipfile.ZipInfo) -> int:
     return info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size
+
+
+def _path(info: zipfile.ZipInfo) -> str:
+    """As it was written: zipfile takes all that is not marked as UTF-8 for code page 437."""
+    if info.flag_bits & _IN_UTF8:
+        return info.filename
+    try:
+        written = info.filename.encode("cp437")
+        return written.decode("utf-8")  # as a Mac writes it
+    except UnicodeEncodeError:  # zipfile has found its name elsewhere
+        return info.filename
+    except UnicodeDecodeError:
+        # In Japanese and Chinese the byte of a backslash may end a letter: that is no folder.
+        return _LIKE_A_BACKSLASH.sub(b"_", written).decode("cp437")
 
 
 def _known_problem(info: zipfile.ZipInfo) -> str:

@@ -87,6 +87,22 @@ def test_names_in_another_alphabet_do_no_harm():
     assert file.data == photo()
 
 
+@pytest.mark.parametrize("name", ["表", "能力", "予定/十"])
+def test_a_letter_that_ends_like_a_backslash_is_no_folder(name):
+    """As Windows packs it in Japan: the picture was taken for a hidden one, and passed over."""
+    written = name.encode("shift-jis")
+    placeholder = b"x" * len(written)
+    data = zip_of((f"{placeholder.decode()}.jpg", photo())).replace(placeholder, written)
+    (file,) = files_in(data)
+    assert file.data == photo()
+    assert file.name.count("/") == name.count("/")
+
+
+def test_a_macs_names_are_read_though_they_are_not_marked_as_utf8():
+    data = zip_of(("xxxx.jpg", photo())).replace(b"xxxx", "Öl".encode() + b"1")
+    assert names_in(data) == ["Öl1.jpg"]
+
+
 @pytest.mark.parametrize("preface", [b"MZ" + bytes(1000), b"#!/bin/sh\n"])
 def test_a_zip_that_unpacks_itself_is_read_like_any_other(preface):
     assert names_in(preface + zip_of(("1.jpg", photo()), ("2.jpg", photo()))) == ["1.jpg", "2.jpg"]
