@@ -152,7 +152,7 @@ def _sight(entry: Entry) -> Sighting:
 def _captions(groups: Sequence[Group], rows: Mapping[str, str]) -> Iterator[Caption | None]:
     """For each what a table calls it, or else its own name."""
     pictures = [one for one in groups if one.sighting.is_picture]
-    # (Not their paths, which are in lower case.)
+    # (Not their paths, which are made to be compared.)
     stems = [PurePosixPath(one.sighting.entry.name).stem for one in pictures]
     names = iter(captions_from_names(stems))
     for one in groups:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from preprocessing.entries import Entry
+from preprocessing.entries import Entry, comparable
 
 _TEXT_SUFFIXES = (".txt", ".caption")  # in this order, when a picture has both
 _TABLE_NAME = re.compile(r"(?:metadata|captions?)\.(?:csv|jsonl)", re.IGNORECASE)
@@ -59,7 +59,7 @@ class Group:
     @property
     def path(self) -> str:
         """As a table's row may name it: case does not matter."""
-        return self.sighting.entry.name.casefold()
+        return comparable(self.sighting.entry.name)
 
 
 def is_table(sighting: Sighting) -> bool:
@@ -73,7 +73,7 @@ def group(sightings: Sequence[Sighting]) -> list[Group]:
     A text without a picture stands by itself, and a mask without one is a picture.
     """
     masks, keys = _masks(sightings)
-    names = {s.entry.name.casefold() for s in sightings if s.is_picture}
+    names = {comparable(s.entry.name) for s in sightings if s.is_picture}
     texts = _texts(sightings, keys | names)
     beside = {id(s) for companions in (*masks.values(), *texts.values()) for s in companions}
     return [_group(sighting, texts, masks) for sighting in sightings if id(sighting) not in beside]
@@ -85,7 +85,7 @@ def _group(sighting: Sighting, texts: _Companions, masks: _Companions) -> Group:
         return Group(sighting=sighting, problem=_NO_PICTURE if is_text else sighting.problem)
     key = _key(sighting.entry.name)
     # "1.jpg.txt" before "1.txt": it leaves no doubt which of two pictures is meant.
-    texts_of_picture = texts.get(sighting.entry.name.casefold()) or texts.get(key, [])
+    texts_of_picture = texts.get(comparable(sighting.entry.name)) or texts.get(key, [])
     masks_of_picture = masks.get(key, [])
     remarks = (
         (_SEVERAL_TEXTS, len(texts_of_picture) > 1),
@@ -130,7 +130,7 @@ def _texts(sightings: Sequence[Sighting], keys: set[str]) -> _Companions:
 
 def _key(name: str) -> str:
     """The same for a picture and for what belongs to it: "Beach/IMG_1.JPG" -> "beach/img_1"."""
-    return str(PurePosixPath(name).with_suffix("")).casefold()
+    return comparable(str(PurePosixPath(name).with_suffix("")))
 
 
 def _key_of_masked(name: str) -> str | None:

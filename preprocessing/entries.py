@@ -1,6 +1,7 @@
 """What a zip and a tar have in common: files with names, not read yet."""
 
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -119,6 +120,11 @@ def clean_name(name: str) -> str:
     writable = name.encode("utf-8", errors="replace").decode("utf-8")
     parts = writable.replace("\\", "/").split("/")
     return "/".join(part for part in parts if part not in ("", ".", ".."))
+
+
+def comparable(name: str) -> str:
+    """Equal for what people call one name: Macs store a letter apart from its accent."""
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def is_litter(name: str) -> bool:

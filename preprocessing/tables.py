@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence, Set
 from pathlib import PurePosixPath
 
 from preprocessing.captions import CaptionError, clean_text, decode
-from preprocessing.entries import Entry, EntryError, clean_name, read_whole
+from preprocessing.entries import Entry, EntryError, clean_name, comparable, read_whole
 from preprocessing.limits import MAX_TABLES_BYTES
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ def read_tables(
     """Captions by path; and of those tables that give none, name and problem.
 
     Args:
-        pictures: the paths of all pictures in the archive. All paths are in lower case.
+        pictures: the paths of all pictures in the archive. All paths are `comparable`.
     """
     found: dict[str, str] = {}
     problems: list[tuple[str, str]] = []
@@ -49,7 +49,7 @@ def read_tables(
 def _by_path(rows: dict[str, str], table: str) -> dict[str, str]:
     """Rows name pictures as seen from the table's own folder."""
     folder = PurePosixPath(table).parent
-    return {clean_name(f"{folder}/{name}").casefold(): text for name, text in rows.items()}
+    return {comparable(clean_name(f"{folder}/{name}")): text for name, text in rows.items()}
 
 
 def read_table(data: bytes, name: str) -> dict[str, str]:

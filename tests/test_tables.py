@@ -2,6 +2,7 @@
 
 import json
 import logging
+import unicodedata
 import warnings
 
 import pytest
@@ -90,3 +91,13 @@ def test_the_first_of_two_rows_for_a_picture_is_used():
     rows = [{"file_name": "1.jpg", "text": text} for text in ("", "a dog", "a cat")]
     table = "\n".join(json.dumps(row) for row in rows).encode()
     assert read_table(table, "metadata.jsonl") == {"1.jpg": "a dog"}
+
+
+def test_a_letter_may_be_stored_apart_from_its_accent_as_macs_do():
+    name = "Café.jpg"
+    apart = unicodedata.normalize("NFD", name)
+    assert apart != name
+    table = ("metadata.csv", f"file_name,text\n{name},a dog\n".encode())
+    assert captions_in((apart, photo()), table) == {apart: "a dog"}
+    text = (f"{name}.txt", b"a cat")
+    assert captions_in((apart, photo()), text) == {apart: "a cat"}
