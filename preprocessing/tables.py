@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 _NAME_COLUMNS = ("file_name", "filename", "image_file")
 _TEXT_COLUMNS = ("text", "caption")
+_REST = "the rest of the row"
 _DELIMITERS = (",", ";", "\t")  # spreadsheets write ";" where a comma is part of numbers
 
 
@@ -91,9 +92,19 @@ def _csv_rows(text: str) -> Iterator[dict[str, object]]:
     header = text.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=header.count)
     try:
-        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        rows = csv.DictReader(
+            io.StringIO(text, newline=""),
+            delimiter=delimiter,
+            skipinitialspace=True,  # or the quotes of `1.jpg, "a dog, asleep"` would not be seen
+            restkey=_REST,
+        )
         for row in rows:
-            yield {str(column).strip().lower(): value for column, value in row.items()}
+            rest = [part for part in row.pop(_REST, ()) if part]
+            cells = {str(column).strip().lower(): value for column, value in row.items()}
+            last = next(reversed(cells), "")
+            if rest and last in _TEXT_COLUMNS:  # a sentence with commas, not in quotes
+                cells[last] = f"{delimiter} ".join((cells[last], *rest))
+            yield cells
     except csv.Error as error:
         raise CaptionError("it is not in the form of a CSV") from error
 

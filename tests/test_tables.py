@@ -35,6 +35,23 @@ def test_a_table_names_pictures_and_their_captions(name, table):
     }
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        "1.jpg,a dog, asleep, on a sofa",
+        '1.jpg, "a dog, asleep, on a sofa"',
+        '1.jpg,"a dog, asleep, on a sofa",,',
+    ],
+)
+def test_a_caption_keeps_its_commas_whether_or_not_it_stands_in_quotes(row):
+    table = f"file_name,text\n{row}\n".encode()
+    assert read_table(table, "captions.csv") == {"1.jpg": "a dog, asleep, on a sofa"}
+
+
+def test_what_has_no_column_is_no_part_of_a_caption_in_another():
+    assert read_table(b"text,file_name\na dog,1.jpg,5,6\n", "captions.csv") == {"1.jpg": "a dog"}
+
+
 def test_a_table_speaks_of_the_pictures_in_its_own_folder():
     table = b"file_name,text\n1.jpg,a dog\n"
     files = (("1.jpg", photo(1)), ("x/1.jpg", photo(2)), ("x/metadata.csv", table))
@@ -57,6 +74,7 @@ def test_rows_without_a_picture_are_counted_in_the_log_and_not_named(caplog):
         ("metadata.jsonl", "[1]", "line 1 is not an object"),
         ("metadata.jsonl", '{"file_name": 1, "text": null}', "no row has both"),
         ("captions.csv", "", "no row has both"),
+        ("captions.csv", "\nfile_name,text\n1.jpg,a dog", "no row has both"),
         ("captions.csv", "1.jpg,a dog\n2.jpg,a cat", "no row has both a file's name"),
         ("captions.csv", f"file_name,text\n1.jpg,{'v' * 200_000}", "not in the form of a CSV"),
         ("captions.csv", "file_name,text\nz.jpg,a dog", "none of its rows names a picture"),
