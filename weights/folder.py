@@ -29,9 +29,17 @@ def complete(folder: Path, model: HubModel, name: str) -> None:
 
     Args:
         name: what the logs call the model.
+
+    Raises:
+        WeightsError: when the scheduler's config is damaged.
     """
-    scheduler_config = read_json(folder / "scheduler" / "scheduler_config.json")
-    write_json(folder / "model_index.json", pipeline_index(str(scheduler_config["_class_name"])))
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json").get("_class_name")
+    if scheduler is None:
+        raise WeightsError(
+            "scheduler/scheduler_config.json does not say which scheduler it is for (_class_name)."
+            " Take another copy of the model."
+        )
+    write_json(folder / "model_index.json", pipeline_index(str(scheduler)))
     if not (folder / "training.json").is_file():
         write_json(folder / "training.json", model.card | {"name": name})
     files = {
@@ -82,7 +90,16 @@ def pipeline_index(scheduler: str) -> dict[str, object]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """Raises: WeightsError, when it holds anything but a JSON object."""
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        contents = None
+    if not isinstance(contents, dict):
+        raise WeightsError(
+            f"{path.parent.name}/{path.name} is damaged: it holds no JSON object. Take another copy"
+            " of the model."
+        )
     return contents
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from weights.folder import WeightsError, complete, read_json, sha256_of
 from weights.manifest import MODELS, HubModel
-from weights.original_layout import convert_checkpoint
+from weights.original_layout import NUM_LATENT_CHANNELS, ONLY, convert_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ OPTIONAL = (
     "tokenizer/vocab.json",
     "training.json",
 )
+# What a UNet's config may name beside the text, as Stable Diffusion XL's and unCLIP's do.
+OTHER_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")
 WEIGHTS = ("text_encoder/model", "unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model")
 
 
@@ -49,7 +51,7 @@ def import_model(
             copy_folder(model, source, partial)
         else:
             convert(model, source, partial)
-        complete(partial, model, source.stem)
+        complete(partial, model, source.name if source.is_dir() else source.stem)
         check(partial)
         partial.rename(destination)
     except OSError as error:
@@ -88,7 +90,9 @@ def copy_folder(model: HubModel, source: Path, folder: Path) -> None:
             f" {', '.join(missing)} not found. Pickled weights (.bin) are not read: get the model"
             " as .safetensors."
         )
-    check_width(model, read_json(source / "text_encoder" / "config.json").get("hidden_size"))
+    width = read_json(source / "text_encoder" / "config.json").get("hidden_size")
+    check_width(model, width)
+    check_unet(source, width)
     for path, found in wanted.items():
         logger.info("copying %s", found)
         (folder / path).parent.mkdir(exist_ok=True)
@@ -98,6 +102,26 @@ def copy_folder(model: HubModel, source: Path, folder: Path) -> None:
 def pick_weights(source: Path, stem: str) -> str:
     half = f"{stem}.fp16.safetensors"
     return half if (source / half).is_file() else f"{stem}.safetensors"
+
+
+def check_unet(source: Path, width: object) -> None:
+    """Raises: WeightsError, when it is given more than noisy latents and the text encoder's text.
+
+    It would load like any other, and fail when it is trained.
+    """
+    config = read_json(source / "unet" / "config.json")
+    num_channels = config.get("in_channels", NUM_LATENT_CHANNELS)
+    if num_channels != NUM_LATENT_CHANNELS:
+        raise WeightsError(
+            f"{source.name}'s UNet reads {num_channels} channels (for inpainting, perhaps), not"
+            f" {NUM_LATENT_CHANNELS}. {ONLY}"
+        )
+    text_width = config.get("cross_attention_dim", width)
+    if text_width != width or any(config.get(name) is not None for name in OTHER_INPUTS):
+        raise WeightsError(
+            f"{source.name}'s UNet reads more than the text of one encoder (a Stable Diffusion XL,"
+            f" perhaps). {ONLY}"
+        )
 
 
 def check_width(model: HubModel, width: object) -> None:

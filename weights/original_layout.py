@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.loaders.single_file_utils import SingleFileComponentError
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError, safe_open
 from transformers.utils import logging as transformers_logging
@@ -19,7 +20,7 @@ TEXT_ENCODER = "cond_stage_model."
 SDXL_TEXT_ENCODERS = "conditioner."
 NUM_LATENT_CHANNELS = 4
 PARTS = ("text_encoder", "unet", "vae")
-ONLY = "Only text-to-image checkpoints of Stable Diffusion 1.x and 2.x can be trained here."
+ONLY = "Only text-to-image models of Stable Diffusion 1.x and 2.x can be trained here."
 
 
 def convert_checkpoint(checkpoint: Path, configs: Path, folder: Path) -> None:
@@ -45,7 +46,7 @@ def convert_checkpoint(checkpoint: Path, configs: Path, folder: Path) -> None:
             pipeline = StableDiffusionPipeline.from_single_file(
                 checkpoint, config=temporary, local_files_only=True, torch_dtype=torch.float16
             )
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (SingleFileComponentError, RuntimeError, ValueError, KeyError) as error:
             raise WeightsError(incomplete) from error
     if any(p.is_meta for part in PARTS for p in getattr(pipeline, part).parameters()):
         raise WeightsError(incomplete)  # diffusers leaves what is missing without values
