@@ -240,7 +240,12 @@ def _refuse_status(status: int) -> None:
         )
     if status != HTTPStatus.OK:
         known = HTTPStatus(status).phrase if status in list(HTTPStatus) else "unknown"
-        raise DownloadError(f"answered with status {status} ({known}). Open it in a browser first.")
+        advice = (
+            "Try again later, or send the pictures as a zip."
+            if status in _TRY_AGAIN
+            else "Open it in a browser first."
+        )
+        raise DownloadError(f"answered with status {status} ({known}). {advice}")
 
 
 def _copy_bounded(response: requests.Response, file: BinaryIO, last_second: float) -> None:

@@ -132,7 +132,13 @@ def test_a_web_page_is_explained(server):
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(404, "status 404"), (403, "everyone who has the link"), (599, "599")]
+    ("status", "words"),
+    [
+        (404, "status 404 (Not Found). Open it in a browser"),
+        (403, "everyone who has the link"),
+        (429, "status 429 (Too Many Requests). Try again later"),
+        (599, "status 599 (unknown). Try again later"),
+    ],
 )
 def test_an_error_of_the_other_side_is_explained(server, status, words):
     url = server.offer("/1.jpg", Answer(status=status))
