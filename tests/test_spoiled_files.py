@@ -149,10 +149,31 @@ SPOILED: dict[str, tuple[str, Spoil, str]] = {
         "the word '<s1>' has no vector",
     ),
     "origin": ("kohya", say("vana.origin", '{"seed":[1]}'), "says seed is [1]"),
+    "number for a word": ("kohya", say("vana.origin", '{"task":1}'), "says task is 1."),
+    "word for a number": ("kohya", say("vana.origin", '{"seed":"1"}'), "says seed is '1'."),
+    "true for a number": ("kohya", say("vana.origin", '{"seed":true}'), "says seed is True."),
+    "endless number": (
+        "kohya",
+        say("vana.origin", '{"learning_rate_ti":1e999}'),
+        "says learning_rate_ti is inf.",
+    ),
+    "half a character": ("kohya", say("vana.origin", r'{"task":"\ud800"}'), r"task is '\ud800'."),
+    "orders to a terminal": (
+        "kohya",
+        say("vana.origin", r'{"base_model":"\u001b[2J"}'),
+        r"base_model is '\x1b[2J'.",
+    ),
     "alpha": (
         "kohya",
         replace_with(
             "lora_te_text_model_encoder_layers_0_self_attn_q_proj.alpha", torch.tensor(-1.0)
+        ),
+        "alpha that is no positive number",
+    ),
+    "complex alpha": (
+        "kohya",
+        replace_with(
+            "lora_te_text_model_encoder_layers_0_self_attn_q_proj.alpha", torch.tensor(4 + 1j)
         ),
         "alpha that is no positive number",
     ),

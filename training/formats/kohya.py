@@ -181,7 +181,8 @@ def _path(layer: str) -> str:
 def _alpha(layer: str, tensor: Tensor | None) -> float | None:
     if tensor is None:
         return None
-    value = float(tensor) if tensor.numel() == 1 else math.nan
+    is_number = tensor.numel() == 1 and not tensor.is_complex()
+    value = float(tensor) if is_number else math.nan
     if not 0 < value < math.inf:
         raise FormatError(f"{layer[:120]!r} has an alpha that is no positive number.")
     return value

@@ -6,8 +6,10 @@ conversion; and so does the origin.
 
 import base64
 import json
+import math
+import re
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -21,6 +23,8 @@ ORIGIN = "vana.origin"
 TRIGGER = "vana.trigger"
 HASH = "vana.hash_sha256"  # of the tensors' bytes, as kohya's programs compute it
 
+# A terminal obeys them, or no file can hold them.
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _MAX_WIDTH = 8192  # of an embedding; the largest CLIP's is 1280
 _MAX_TOKENS = 1000
 
@@ -60,11 +64,26 @@ def read_origin(metadata: dict[str, str]) -> Origin:
     if ORIGIN not in metadata:
         return UNKNOWN
     facts = _load(metadata, ORIGIN)
-    values = {field.name: facts.get(field.name) for field in fields(Origin)}
+    kinds = {field.name: get_args(field.type) for field in fields(Origin)}
+    values = {name: facts.get(name) for name in kinds}
     for name, value in values.items():
-        if not isinstance(value, str | int | float | None) or isinstance(value, bool):
-            raise FormatError(f"The file's metadata is damaged: {ORIGIN} says {name} is {value!r}.")
+        if not _is_fact(value, kinds[name]):
+            found = repr(value)[:60]
+            raise FormatError(f"The file's metadata is damaged: {ORIGIN} says {name} is {found}.")
     return Origin(**values)
+
+
+def _is_fact(value: object, kinds: tuple[type, ...]) -> bool:
+    """Of a kind that Origin has there, and such as can be printed and written again."""
+    match value:
+        case str():
+            return str in kinds and not _UNSEEN.search(value)
+        case float():
+            return float in kinds and math.isfinite(value)
+        case int() if not isinstance(value, bool):
+            return int in kinds or float in kinds
+        case _:
+            return value is None
 
 
 def _dump(value: object, *, sort: bool = True) -> str:
