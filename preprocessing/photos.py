@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pi_heif  # type: ignore[import-untyped]
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 
 from preprocessing.crops import Box
@@ -17,6 +17,9 @@ from preprocessing.limits import MAX_ENLARGEMENT, MAX_PIXELS, MAX_PIXELS_SCALABL
 
 pi_heif.register_heif_opener(thumbnails=False)
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit only warns at first; see _check_size
+
+# What programs write beside the pixels, packed: by default Pillow refuses a photo for 1 MiB of it.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 # Not the dozens of rare formats that Pillow also knows. Phones' multi-picture files open as JPEG.
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "TIFF", "GIF", "JPEG2000")
@@ -46,7 +49,11 @@ _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _PROFILE_MODES = {"RGB": ("RGB", "RGBA"), "CMYK": ("CMYK",), "GRAY": ("L",)}
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
 _LEAST_OPACITY = 8  # of 255, of the least transparent pixel: below it nobody sees anything
-_THUMBNAIL_TAG, _THUMBNAIL_FLAG = 254, 1  # TIFF's NewSubfileType
+# TIFF's NewSubfileType, BitsPerSample, PhotometricInterpretation and PlanarConfiguration
+_THUMBNAIL_TAG, _THUMBNAIL_FLAG = 254, 1
+_BITS_TAG = 258
+_MEANING_TAG, _ZERO_IS_WHITE = 262, 0
+_PLANES_TAG, _ARE_APART = 284, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +119,8 @@ def _decode(data: bytes, resolution: int, headroom: int) -> Photo:
     image = Image.open(io.BytesIO(data), formats=_FORMATS)
     header_size = image.size
     _check_size(image, resolution)
+    if isinstance(image, TiffImageFile):
+        _check_tags(image)
     remarks = []
     # (To count them would mean to read them all.)
     if getattr(image, "is_animated", False) and image.format not in _CAMERA_FORMATS:
@@ -149,8 +158,18 @@ def _check_size(image: Image.Image, resolution: int) -> None:
             f"{width} x {height} pixels is too large: at most {max_pixels // 1_000_000} megapixels."
             " Send it smaller."
         )
-    if isinstance(image, TiffImageFile) and image.tag_v2.get(_THUMBNAIL_TAG, 0) & _THUMBNAIL_FLAG:
+
+
+def _check_tags(image: TiffImageFile) -> None:
+    """What Pillow would read as something else. Raises: PhotoError."""
+    if image.tag_v2.get(_THUMBNAIL_TAG, 0) & _THUMBNAIL_FLAG:
         raise PhotoError("a camera's raw file. Export it as JPEG.")
+    is_deep = max(image.tag_v2.get(_BITS_TAG, (1,))) > 8
+    are_apart = image.tag_v2.get(_PLANES_TAG) == _ARE_APART
+    if is_deep and are_apart and image.tile[0].codec_name == "raw":  # packed ones it reads right
+        raise PhotoError(
+            "a TIFF picture of 16 bits whose colours stand one after the other. Save it as PNG."
+        )
 
 
 def _draft_size(size: tuple[int, int], min_side: float) -> tuple[int, int]:
@@ -221,7 +240,12 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     # Wider modes do not say what their white is: the least usual one that holds every value.
     whites = (65535.0,) if image.mode.startswith("I;16") else (1.0, 255.0, 65535.0)
     white = next((white for white in whites if largest <= white), largest)
-    return Image.fromarray((values.clip(0.0, white) * (255.0 / white) + 0.5).astype(np.uint8))
+    grey = Image.fromarray((values.clip(0.0, white) * (255.0 / white) + 0.5).astype(np.uint8))
+    # Pillow turns greys of 8 bits over, but not these.
+    is_negative = (
+        isinstance(image, TiffImageFile) and image.tag_v2.get(_MEANING_TAG) == _ZERO_IS_WHITE
+    )
+    return ImageOps.invert(grey) if is_negative else grey
 
 
 def _apply_profile(image: Image.Image, profile: bytes) -> tuple[Image.Image, bool]:

@@ -1,9 +1,13 @@
 """Whatever a file means by its numbers -> red, green and blue as screens show them."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from preprocessing.errors import PhotoError
+from preprocessing.photos import read_photo
 from tests.pictures import display_p3, encode, noise, png_of_sixteen_bits, swapped_cmyk
 from tests.squares import pixels_of, plain, remarks_on
 
@@ -67,6 +71,33 @@ def test_wider_greys_of_scanners_are_scaled(type):
     pixels = np.full((64, 64), 30_000, type)
     image = Image.frombytes(mode, (64, 64), pixels.tobytes())
     assert (pixels_of(encode(image, "TIFF")) == round(30_000 / 257)).all()
+
+
+def test_a_scanners_negative_greys_are_turned_over():
+    """Zero is white there, as its tag says."""
+    image = Image.fromarray(np.full((64, 64), 50_000, np.uint16))
+    zero_is_black, zero_is_white = (struct.pack("<2H2I", 262, 3, 1, value) for value in (1, 0))
+    data = encode(image, "TIFF")
+    assert data.count(zero_is_black) == 1
+    negative = data.replace(zero_is_black, zero_is_white)
+    assert (pixels_of(negative) == 255 - round(50_000 / 257)).all()
+
+
+def test_sixteen_bits_in_planes_are_refused_and_not_read_as_noise():
+    width = height = 64
+    plane = np.full((height, width), 30_000, "<u2").tobytes()
+    tags = (
+        *((256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2)),
+        *((273, 4, 3, 14), (277, 3, 1, 3), (278, 4, 1, height), (279, 4, 3, 26), (284, 3, 1, 2)),
+    )
+    starts = [38 + number * len(plane) for number in range(3)]
+    data = struct.pack(
+        "<2sHI3H6I", b"II", 42, 38 + 3 * len(plane), 16, 16, 16, *starts, *[len(plane)] * 3
+    )
+    data += 3 * plane + struct.pack("<H", len(tags))
+    data += b"".join(struct.pack("<2H2I", *tag) for tag in tags) + bytes(4)
+    with pytest.raises(PhotoError, match="16 bits whose colours stand one after the other"):
+        read_photo(data, 64)
 
 
 def test_sixteen_bits_a_channel_are_scaled():

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from preprocessing.crops import crop_square
 from preprocessing.errors import PhotoError
@@ -144,6 +144,13 @@ def test_a_photo_with_random_damage_is_used_or_refused(data):
         broken[where] = random.integers(0, 256, num_changes)
         with contextlib.suppress(PhotoError):
             assert read_photo(broken.tobytes(), 64).image.mode == "RGB"
+
+
+def test_long_texts_and_large_profiles_in_a_png_do_not_make_it_a_damaged_one():
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("history", 3_000_000 * "x", zip=True)
+    data = encode(noise(64, 64), pnginfo=texts, icc_profile=bytes(2_000_000))
+    assert (pixels_of(data) == np.asarray(noise(64, 64))).all()
 
 
 @pytest.mark.parametrize(("width", "height"), [(10_001, 10_000), (2**31 - 1, 2**31 - 1)])
