@@ -24,6 +24,7 @@ class Repository:
         served: where the contents that come differ from those that were announced.
         cut_after: path -> the connection breaks when so many bytes of the file have gone out.
         refusal: answered to everything, as (status, the hub's code for it).
+        is_circle: contents are redirected to where they were asked for, without end.
         ranges: (path, first byte) of every request for contents.
     """
 
@@ -33,6 +34,7 @@ class Repository:
     served: dict[str, bytes] = field(default_factory=dict)
     cut_after: dict[str, int] = field(default_factory=dict)
     refusal: tuple[int, str] | None = None
+    is_circle: bool = False
     ranges: list[tuple[str, int]] = field(default_factory=list)
     tokens: list[tuple[str, str | None]] = field(default_factory=list)
 
@@ -60,6 +62,8 @@ class Handler(BaseHTTPRequestHandler):
         contents = repository.files.get(path)
         if contents is None:
             return self.refuse(404, "EntryNotFound")
+        if is_elsewhere and repository.is_circle:
+            return self.redirect(path, contents)
         if is_elsewhere or not path.endswith(".safetensors"):
             return self.send(path, contents, is_head=is_head)
         return self.redirect(path, contents)

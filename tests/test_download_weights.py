@@ -166,6 +166,19 @@ def test_a_process_that_was_killed_loses_nothing(hub: Hub, folder: Path) -> None
     check_complete(folder)
 
 
+def test_more_than_the_whole_file_is_begun_anew(hub: Hub, folder: Path) -> None:
+    """Two processes that fetched at once leave such a file."""
+    unfinished = folder.with_name(f"{folder.name}.partial") / "unet"
+    unfinished.mkdir(parents=True)
+    name = "diffusion_pytorch_model.safetensors.unfinished"
+    (unfinished / name).write_bytes(FILES[BIG] + b"more")
+
+    result = run_download(hub.address, folder)
+
+    assert result.returncode == 0, result.stderr
+    check_complete(folder)
+
+
 def test_other_contents_than_the_pinned_are_thrown_away(hub: Hub, folder: Path) -> None:
     hub.repository.served[BIG] = bytes(len(FILES[BIG]))
 
@@ -226,6 +239,21 @@ def test_no_hub_at_all(folder: Path) -> None:
     message = last_line(run_download("http://127.0.0.1:9", folder))
 
     assert "the connection to the hub failed (ConnectError)" in message
+
+
+def test_a_redirect_without_end(hub: Hub, folder: Path) -> None:
+    hub.repository.is_circle = True
+
+    message = last_line(run_download(hub.address, folder))
+
+    assert "the connection to the hub failed (TooManyRedirects)" in message
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "carrier-pigeon://127.0.0.1"])
+def test_a_proxy_that_cannot_be_used(hub: Hub, folder: Path, proxy: str) -> None:
+    message = last_line(run_download(hub.address, folder, ALL_PROXY=proxy, NO_PROXY=""))
+
+    assert "HTTP_PROXY, HTTPS_PROXY and ALL_PROXY must name an http:// proxy" in message
 
 
 def test_a_machine_that_is_told_to_stay_offline(hub: Hub, folder: Path) -> None:

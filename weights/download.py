@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 NO_SPACE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 UNREACHABLE = (
-    httpx2.TransportError,
+    httpx2.RequestError,
     HfHubHTTPError,
     OfflineModeIsEnabled,
     FileMetadataError,
@@ -50,6 +50,13 @@ def download(model: HubModel, destination: Path) -> None:
         partial.rename(destination)
     except (*UNREACHABLE, OSError) as error:
         raise WeightsError(explain(error, model)) from error
+    except (ImportError, ValueError) as error:  # the client's, of what the environment asks of it
+        raise WeightsError(
+            f"{model.name} could not be fetched: the network's settings cannot be used"
+            f" ({type(error).__name__}). HTTP_PROXY, HTTPS_PROXY and ALL_PROXY must name an http://"
+            " proxy, none of socks, and HF_TOKEN a token of the hub. Mend or unset them, then run"
+            " this again: it goes on where it stopped."
+        ) from error
 
 
 def check_space(model: HubModel, partial: Path) -> None:
@@ -96,7 +103,8 @@ def fetch_bytes(url: str, file: HubFile, path: Path) -> None:
     headers = build_hf_headers(token=None if is_the_hubs_own else False)
     with path.open("ab") as unfinished:
         if unfinished.tell() > file.size:
-            unfinished.truncate(0)
+            unfinished.seek(0)
+            unfinished.truncate()
         http_get(
             metadata.location,
             unfinished,
@@ -111,7 +119,7 @@ def is_as_pinned(path: Path, file: HubFile) -> bool:
     return path.stat().st_size == file.size and sha256_of(path) == file.sha256
 
 
-def explain(error: OSError | httpx2.TransportError, model: HubModel) -> str:
+def explain(error: OSError | httpx2.RequestError, model: HubModel) -> str:
     """What stood in the way, and what to do."""
     again = "then run this again: it goes on where it stopped."
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
