@@ -41,6 +41,7 @@ _OTHER_MARKS = (
     (0, b"\xff\x0a", "a JPEG XL picture", _CONVERT),
     (0, b"\x00\x00\x00\x0cJXL ", "a JPEG XL picture", _CONVERT),
     (0, b"\x00\x00\x01\x00", "an icon file", _CONVERT),
+    (4, b"ftypcrx ", "a camera's raw file", "Export it as JPEG."),
     (4, b"ftyp", "a video", "Send still pictures."),
     (0, b"\x1aE\xdf\xa3", "a video", "Send still pictures."),
 )

@@ -190,6 +190,7 @@ def test_a_single_picture_is_a_set_of_one(picture):
         (b"\xfd7zXZ\x00\x00\x04", "an xz archive"),
         (b"%PDF-1.7 ...", "a PDF"),
         (b"\x00\x00\x00\x18ftypmp42", "a video"),
+        (b"\x00\x00\x00\x18ftypcrx ", "a camera's raw file"),
         (b"my holiday pictures", "a text"),
         (b"\x00\x01\x02\x03\x04", "a file of an unknown kind"),
     ],
