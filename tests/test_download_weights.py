@@ -167,7 +167,7 @@ def test_a_process_that_was_killed_loses_nothing(hub: Hub, folder: Path) -> None
 
 
 def test_more_than_the_whole_file_is_begun_anew(hub: Hub, folder: Path) -> None:
-    """Two processes that fetched at once leave such a file."""
+    """As when a server sent more than it had announced."""
     unfinished = folder.with_name(f"{folder.name}.partial") / "unet"
     unfinished.mkdir(parents=True)
     name = "diffusion_pytorch_model.safetensors.unfinished"

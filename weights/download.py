@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # not in its list
 
-from weights.folder import WeightsError, complete, sha256_of
+from weights.folder import WeightsError, claimed, complete, sha256_of
 from weights.manifest import HubFile, HubModel
 
 logger = logging.getLogger(__name__)
@@ -36,18 +36,19 @@ def download(model: HubModel, destination: Path) -> None:
     """Fetch a model's files. What an earlier try left, even half a file, is not fetched again.
 
     Raises:
-        WeightsError: when the network, the hub, its licence page or the disk stands in the way.
+        WeightsError: when the network, the hub, its licence page, the disk or another process that
+            fetches the same stands in the way.
     """
     partial = destination.with_name(f"{destination.name}.partial")
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        check_space(model, partial)
-        for number, (hub_path, file) in enumerate(model.files.items(), 1):
-            megabytes = file.size / 1e6
-            logger.info("%d/%d %s, %.1f MB", number, len(model.files), file.path, megabytes)
-            fetch_file(model, hub_path, partial)
-        complete(partial, model, model.name)
-        partial.rename(destination)
+        with claimed(partial):
+            check_space(model, partial)
+            for number, (hub_path, file) in enumerate(model.files.items(), 1):
+                megabytes = file.size / 1e6
+                logger.info("%d/%d %s, %.1f MB", number, len(model.files), file.path, megabytes)
+                fetch_file(model, hub_path, partial)
+            complete(partial, model, model.name)
+            partial.rename(destination)
     except (*UNREACHABLE, OSError) as error:
         raise WeightsError(explain(error, model)) from error
     except (ImportError, ValueError) as error:  # the client's, of what the environment asks of it

@@ -1,7 +1,11 @@
 """What every base model's folder holds beside the weights, and how it is checked afterwards."""
 
+import fcntl
 import hashlib
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,27 @@ def sha256_of(path: Path) -> str:
         while block := file.read(NUM_BYTES_AT_ONCE):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Make the folder if need be, and be the only process that works in it.
+
+    Raises:
+        WeightsError: when another process does. One that ends, however it ends, lets go.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise WeightsError(
+            f"Another process is making {folder.stem} just now. Wait until it is done, then run"
+            " this again."
+        ) from error
+    finally:
+        os.close(descriptor)
 
 
 def complete(folder: Path, model: HubModel, name: str) -> None:
