@@ -58,6 +58,7 @@ class File:
         mask_name: that picture's, as `name`.
         remarks: what its owner may want to know.
         warnings: what its owner should look at.
+        source: number of the address that it came from; 0 if from none.
     """
 
     name: str
@@ -69,6 +70,7 @@ class File:
     mask_name: str = ""
     remarks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    source: int = 0
 
 
 def read_files(source: BinaryIO, label: str) -> Iterator[File]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import BinaryIO
@@ -111,14 +111,15 @@ def read_addresses(urls: tuple[str, ...], policy: DownloadPolicy) -> Iterator[Fi
             num_bytes += source.seek(0, 2)
             _refuse_too_much(num_bytes)
             try:
-                yield from read_files(source, _label(url))
+                for file in read_files(source, _label(url)):
+                    yield replace(file, source=number)
             except ArchiveError as error:
                 yield _failed(number, url, error)
 
 
 def _failed(number: int, url: str, error: PictureError) -> File:
     problem = f"address {number} ({host_of(url) or 'without a host'}): {error}"
-    return File(name=_label(url), data=b"", problem=problem, is_picture=True)
+    return File(name=_label(url), data=b"", problem=problem, is_picture=True, source=number)
 
 
 def _label(url: str) -> str:

@@ -34,6 +34,7 @@ class Outcome:
         is_picture: it counts as a picture for the custom prompts.
         caption: what its owner wrote about it.
         look: None if it was not decoded.
+        source: as in `File`.
     """
 
     report: PhotoReport
@@ -41,6 +42,7 @@ class Outcome:
     caption: Caption | None
     cuts: tuple[Cut, ...] = ()
     look: Look | None = None
+    source: int = 0
 
 
 def file_reader(task: str, resolution: int) -> Callable[[tuple[int, File]], tuple[Outcome, ...]]:
@@ -89,6 +91,7 @@ def _read(
         problem="",
         is_picture=True,
         warnings=(own_mask.warning,),
+        source=file.source,
     )
     return (outcome, *_read((position, picture), decode=decode, decode_mask=decode_mask, cut=cut))
 
@@ -112,6 +115,7 @@ def _cut(position: int, file: File, photo: Photo, own_mask: OwnMask, cut: _Cutte
         caption=file.caption,
         cuts=found.cuts,
         look=look_at(found.photo.image, photo.taken),
+        source=file.source,
     )
 
 
@@ -126,4 +130,6 @@ def _cutter(task: str, resolution: int) -> _Cutter:
 
 def _skipped(position: int, file: File, reason: str) -> Outcome:
     report = PhotoReport(position=position, name=file.name, used=False, reason=reason)
-    return Outcome(report=report, is_picture=file.is_picture, caption=file.caption)
+    return Outcome(
+        report=report, is_picture=file.is_picture, caption=file.caption, source=file.source
+    )

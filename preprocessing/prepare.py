@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 from preprocessing.archive import File, read_files
@@ -122,24 +123,29 @@ def _within_limit(files: Iterator[File]) -> Iterator[File]:
 
 
 def _in_order(found: Sequence[tuple[Outcome, ...]]) -> list[Outcome]:
-    """All in the order of their names, and numbered so.
-
-    A picture that was taken for the mask of another is found with that one, which has a shorter
-    name; and with two, if two have the name.
-    """
-    ordered: list[Outcome] = []
-    waiting: dict[str, Outcome] = {}
-    for first, *others in found:
-        for name in sorted(name for name in waiting if name < first.report.name):
-            ordered.append(waiting.pop(name))
-        ordered.append(first)
-        waiting |= {other.report.name: other for other in others}
-    ordered += [waiting[name] for name in sorted(waiting)]
+    """All in the order of their sources and there of their names, and numbered so."""
+    by_source = groupby(found, key=lambda outcomes: outcomes[0].source)
+    ordered = [outcome for _, of_source in by_source for outcome in _by_name(of_source)]
     refuse_too_many_pictures(sum(outcome.is_picture for outcome in ordered))
     return [
         replace(outcome, report=replace(outcome.report, position=position))
         for position, outcome in enumerate(ordered, 1)
     ]
+
+
+def _by_name(found: Iterable[tuple[Outcome, ...]]) -> Iterator[Outcome]:
+    """Of one source, in whose order they are found.
+
+    A picture that was taken for the mask of another is found with that one, which has a shorter
+    name; and with two, if two have the name.
+    """
+    waiting: dict[str, Outcome] = {}
+    for first, *others in found:
+        for name in sorted(name for name in waiting if name < first.report.name):
+            yield waiting.pop(name)
+        yield first
+        waiting |= {other.report.name: other for other in others}
+    yield from (waiting[name] for name in sorted(waiting))
 
 
 def _choose(

@@ -101,6 +101,20 @@ def test_zip_and_addresses_are_merged_and_this_is_said(server, tmp_path, caplog)
     assert "both are used" in caplog.text
 
 
+def test_zips_that_hold_the_same_names_keep_all_their_pictures_and_their_order(server, tmp_path):
+    zips = [zip_of(("z.jpg", photo(n)), ("z_mask.jpg", photo(n + 1))) for n in (0, 2, 4)]
+    prepared = prepare_examples(
+        archive=write(tmp_path, zips[0]),
+        urls=tuple(server.offer(f"/{n}.zip", Answer((zips[n],))) for n in (1, 2)),
+        task="style",
+        resolution=64,
+        custom_prompts=(),
+        policy=THIS_MACHINE_TOO,
+    )
+    assert [report.name for report in prepared.reports] == 3 * ["z.jpg", "z_mask.jpg"]
+    assert not any("the same" in report.remarks for report in prepared.reports)
+
+
 @pytest.mark.parametrize("path", ["/2.jpg", "/%C3%A9t%C3%A9.jpg"])
 def test_a_redirect_to_the_picture_is_followed(server, path):
     server.offer(path, Answer((photo(),)))
