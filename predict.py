@@ -208,7 +208,7 @@ def uploaded(instance_data: object) -> pathlib.Path | None:
 
 def output_name(archive_name: str) -> str:
     """The zip's name without its ending, as plain ASCII: it becomes the name of the download."""
-    stem = pathlib.PurePath(archive_name).stem
+    stem = pathlib.PurePath(archive_name).stem.removesuffix(".tar")
     ascii_stem = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", ascii_stem).strip("-.")[:MAX_NAME_LENGTH]
     return "lora" if name in NAMELESS else name

@@ -62,6 +62,7 @@ def call(predictor: Predictor, **inputs: object) -> Path:
         ("My Photos (2).ZIP", "My-Photos-2"),
         ("Fotos für Zoë.zip", "Fotos-fur-Zoe"),
         ("v1.5-cats.zip", "v1.5-cats"),
+        ("cats.tar.gz", "cats"),
         ("../../etc/passwd", "passwd"),
         ("写真.zip", "lora"),
         ("file.zip", "lora"),
