@@ -106,8 +106,11 @@ def refuse_pictures(source: Path) -> None:
     """
     if not zipfile.is_zipfile(source):
         return
-    with zipfile.ZipFile(source) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(source) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:  # one by its end, and broken before it
+        names = []
     if not any(name.endswith("data.pkl") for name in names):
         raise SettingsError(f"{source} is a zip, not a LoRA. Name a .safetensors file.")
 

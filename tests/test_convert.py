@@ -91,6 +91,7 @@ def test_a_mistake_and_a_file_without_words_are_told(tmp_path: Path) -> None:
         ("missing.safetensors", "missing.safetensors: No such file or directory."),
         ("text.safetensors", "This is no safetensors file, or not a whole one."),
         ("pictures.zip", "pictures.zip is a zip, not a LoRA. Name a .safetensors file."),
+        ("broken.zip", "broken.zip is a zip, not a LoRA. Name a .safetensors file."),
         ("model.pt", "This is a pickled PyTorch file"),
         ("/dev/null", "/dev/null is not a file."),
         (
@@ -117,6 +118,8 @@ def test_what_cannot_be_meant_is_answered_with_a_sentence(
     write_lora(sd15_lora(rank=1, embeddings={}), tmp_path / "in.safetensors")
     (tmp_path / "text.safetensors").write_text("not a LoRA at all")
     write(tmp_path, zip_of(("1.png", encode(noise(64, 64)))), "pictures.zip")
+    whole = (tmp_path / "pictures.zip").read_bytes()
+    (tmp_path / "broken.zip").write_bytes(whole[len(whole) // 2 :])
     torch.save({"weight": torch.zeros(2)}, tmp_path / "model.pt")
     (tmp_path / "link.safetensors").symlink_to("in.safetensors")
     monkeypatch.chdir(tmp_path)
