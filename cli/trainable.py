@@ -34,7 +34,7 @@ def check_trainable(folder: Path) -> None:
         for part, module in build_without_weights(folder).items():
             check_layers(part, module, shapes_in_file(folder / part / WEIGHTS[part]))
         load_base_model(folder, pick_compute())
-    except (BaseModelError, SafetensorError, ValueError, TypeError) as error:
+    except (BaseModelError, SafetensorError, ValueError, TypeError, KeyError) as error:
         raise WeightsError(
             f"The model cannot be trained ({error}). Take another copy of it."
         ) from error

@@ -65,6 +65,15 @@ def test_a_config_that_is_damaged_is_named(
     assert refusal(folder, capsys).startswith(f"{part}/{config.name} is damaged: it holds no JSON")
 
 
+@pytest.mark.parametrize("contents", ["{", "[]", "{}", '{"name": "own"}'])
+def test_a_card_that_lacks_what_training_asks_for_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], contents: str
+) -> None:
+    (folder / "training.json").write_text(contents)
+
+    assert refusal(folder, capsys).startswith("The model cannot be trained (")
+
+
 def test_a_folder_with_a_dot_in_its_name_keeps_all_of_it(folder: Path) -> None:
     (folder / "training.json").unlink()
 
