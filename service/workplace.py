@@ -46,7 +46,8 @@ class Workplace:
 
     def clear(self, keep: Iterable[object] = ()) -> None:
         """Remove all that is there but `keep`."""
-        self.folder.mkdir(mode=0o700, exist_ok=True)  # something may tidy up old folders in /tmp
+        for folder in (self.folder.parent, self.folder):  # something may tidy up old ones in /tmp
+            folder.mkdir(mode=0o700, exist_ok=True)
         for path in self.folder.iterdir():
             if path not in keep:
                 _remove(path)

@@ -117,10 +117,16 @@ def test_processes_that_start_together_do_not_take_each_other_for_dead(tmp_path:
     assert [process.wait(timeout=120) for process in starting] == [0, 0, 0]
 
 
-def test_a_folder_that_somebody_tidied_away_is_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_root_gone", [False, True])
+def test_a_folder_that_somebody_tidied_away_is_made_again(
+    tmp_path: Path, is_root_gone: bool
+) -> None:
     workplace = Workplace(tmp_path)
     workplace.remove()
+    if is_root_gone:
+        workplace.folder.parent.rmdir()
     workplace.clear()
+    assert oct(workplace.folder.parent.stat().st_mode & 0o777) == "0o700"
     assert workplace.new_folder().exists()
     workplace.remove()
 
