@@ -83,6 +83,23 @@ def test_a_folder_with_a_dot_in_its_name_keeps_all_of_it(folder: Path) -> None:
     assert json.loads(card.read_text())["name"] == "own.model-v1.5"
 
 
+def test_a_checkpoint_that_reads_more_than_text_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unet = "model.diffusion_model"
+    tensors = {
+        f"{unet}.input_blocks.0.0.weight": torch.zeros(320, 4, 3, 3),
+        f"{unet}.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": torch.zeros(320, 768),
+        f"{unet}.label_emb.0.0.weight": torch.zeros(1280, 2048),
+        "cond_stage_model.model.ln_final.weight": torch.zeros(768),
+    }
+    save_file(tensors, tmp_path / "unclip.safetensors")
+
+    assert "unclip.safetensors's UNet reads more" in refusal(
+        tmp_path / "unclip.safetensors", capsys
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["first_stage_model", "cond_stage_model.transformer"])
 def test_a_checkpoint_that_lacks_a_whole_part_is_refused(tmp_path: Path, part: str) -> None:

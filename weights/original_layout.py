@@ -16,6 +16,7 @@ from weights.folder import WeightsError, pipeline_index, read_json, write_json
 UNET = "model.diffusion_model."
 FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"
 FIRST_CROSS_ATTENTION = f"{UNET}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+OTHER_INPUT = f"{UNET}label_emb."  # diffusers would leave it out without a word
 TEXT_ENCODER = "cond_stage_model."
 SDXL_TEXT_ENCODERS = "conditioner."
 NUM_LATENT_CHANNELS = 4
@@ -75,6 +76,10 @@ def check_header(checkpoint: Path, unet_config: dict[str, object]) -> None:
         raise WeightsError(
             f"{checkpoint.name} is no whole checkpoint in the original layout: it lacks the UNet or"
             f" the text encoder (a LoRA, perhaps, or a VAE alone). {ONLY}"
+        )
+    if any(name.startswith(OTHER_INPUT) for name in shapes):
+        raise WeightsError(
+            f"{checkpoint.name}'s UNet reads more than text (unCLIP, perhaps). {ONLY}"
         )
     if shapes[FIRST_LAYER][1] != NUM_LATENT_CHANNELS:
         raise WeightsError(
