@@ -80,8 +80,12 @@ def parse_inspection(arguments: Sequence[str]) -> Inspection:
         custom_prompts=typed.custom_prompts,
         inputs=TrainingInputs(task=task, resolution=resolution),
         resolution_reason=reason,
-        out=typed.out or near(OUTPUT / (typed.zip.stem if typed.zip else "lora")),
+        out=typed.out or default_out(typed.zip),
     )
+
+
+def default_out(archive: Path | None) -> Path:
+    return near(OUTPUT / (archive.stem.removesuffix(".tar") if archive else "lora"))
 
 
 def build_parser() -> Parser:

@@ -225,7 +225,7 @@ def _ask(
 
 def _save(response: requests.Response, last_second: float) -> BinaryIO:
     _refuse_status(response.status_code)
-    if response.headers.get("Content-Encoding", "identity") != "identity":
+    if response.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
         raise DownloadError("sent in a compressed form that was not asked for. Send a zip instead.")
     with ExitStack() as closed_on_failure:
         file = closed_on_failure.enter_context(tempfile.TemporaryFile())

@@ -67,4 +67,7 @@ def _google_drive_link(url: str) -> str:
     if not file_ids:
         return url
     query = {"id": file_ids[0], "export": "download", "confirm": "t"}  # t: past the scan's page
+    # Files shared before September 2021 may open only with the key that their link has.
+    for key in parse_qs(parts.query).get("resourcekey", [])[:1]:
+        query["resourcekey"] = key
     return f"https://drive.usercontent.google.com/download?{urlencode(query)}"

@@ -85,7 +85,7 @@ def _json_rows(text: str) -> Iterator[dict[str, object]]:
             raise CaptionError(f"line {number} is not JSON") from error
         if not isinstance(row, dict):
             raise CaptionError(f'line {number} is not an object like {{"file_name": ..., ...}}')
-        yield row
+        yield {column.strip().lower(): value for column, value in row.items()}
 
 
 def _csv_rows(text: str) -> Iterator[dict[str, object]]:

@@ -133,6 +133,10 @@ DRIVE_FILE = "https://drive.usercontent.google.com/download?id=1LJuL5i4ihcNPY93-
             "https://drive.google.com/open?id=1LJuL5i4ihcNPY93-81uEUS2tOyY-25TN&usp=drive_copy",
             DRIVE_FILE,
         ),
+        (
+            "https://drive.google.com/file/d/1LJuL5i4ihcNPY93-81uEUS2tOyY-25TN/view?resourcekey=0-a",
+            f"{DRIVE_FILE}&resourcekey=0-a",
+        ),
         ("https://www.dropbox.com/s/a/1.jpg?dl=0", "https://www.dropbox.com/s/a/1.jpg?dl=1"),
         (
             "https://www.dropbox.com/scl/fi/a/1.zip?rlkey=b&dl=0",

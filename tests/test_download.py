@@ -255,6 +255,12 @@ def test_an_endless_picture_is_left_at_the_limit(server):
     assert "more than 200 MiB" in problem_with(url)
 
 
+@pytest.mark.parametrize("encoding", ["", "identity", "Identity "])
+def test_an_answer_that_says_that_it_is_as_it_is_is_used(server, encoding):
+    url = server.offer("/1.jpg", Answer((photo(),), headers={"Content-Encoding": encoding}))
+    assert [file.data for file in download(url)] == [photo()]
+
+
 def test_a_compressed_answer_is_not_unpacked(server):
     url = server.offer("/1.jpg", Answer((b"\x1f\x8b",), headers={"Content-Encoding": "gzip"}))
     assert "compressed" in problem_with(url)

@@ -18,7 +18,7 @@ JSONL = '{"file_name": "1.jpg", "text": "a dog"}\n\n{"file_name": "x/2.JPG", "te
     ("name", "table"),
     [
         ("metadata.jsonl", JSONL),
-        ("captions.JSONL", JSONL),
+        ("captions.JSONL", JSONL.replace("file_name", "File_Name").replace("text", "Text ")),
         ("metadata.csv", "file_name,text\n1.jpg,a dog\nX/2.jpg,a cat\n"),
         ("captions.csv", "image_file,caption\r\n1.jpg,a dog\r\nx\\2.jpg,a cat\r\n"),
         ("captions.csv", "filename,text\n1.jpg,a dog\nx/2.jpg,a cat"),
