@@ -123,7 +123,7 @@ def test_the_weights_are_in_the_image(folder: str) -> None:
         "output/penguin.safetensors",
         "weights/stable-diffusion-2-1/unet/diffusion_pytorch_model.safetensors",
         f"{BASE_MODEL}.partial/unet/diffusion_pytorch_model.safetensors.unfinished",
-        f"{BASE_MODEL}.importing/unet/diffusion_pytorch_model.safetensors",
+        f"{BASE_MODEL}.importing/stable-diffusion-v1-5/unet/diffusion_pytorch_model.safetensors",
         "tests/test_dockerignore.py",
     ],
 )

@@ -3,9 +3,10 @@
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-from weights.folder import WeightsError, complete, read_json, sha256_of
+from weights.folder import WeightsError, claimed, complete, read_json, sha256_of
 from weights.manifest import MODELS, HubModel
 from weights.original_layout import NUM_LATENT_CHANNELS, ONLY, convert_checkpoint
 
@@ -41,26 +42,28 @@ def import_model(
         check: raises when the folder that it gets cannot be trained.
 
     Raises:
-        WeightsError: when `source` is not such a model, or the disk stands in the way.
+        WeightsError: when `source` is not such a model, or the disk or another process that makes
+            the same stands in the way.
     """
     partial = destination.with_name(f"{destination.name}.importing")
-    shutil.rmtree(partial, ignore_errors=True)
+    folder = partial / destination.name
     try:
-        partial.mkdir(parents=True)
-        if source.is_dir():
-            copy_folder(model, source, partial)
-        else:
-            convert(model, source, partial)
-        complete(partial, model, source.name if source.is_dir() else source.stem)
-        check(partial)
-        partial.rename(destination)
+        with claimed(partial), ExitStack() as afterwards:
+            afterwards.callback(shutil.rmtree, partial, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
+            folder.mkdir()
+            if source.is_dir():
+                copy_folder(model, source, folder)
+            else:
+                convert(model, source, folder)
+            complete(folder, model, source.name if source.is_dir() else source.stem)
+            check(folder)
+            folder.rename(destination)
     except OSError as error:
         raise WeightsError(
             f"{destination.name} could not be made: {error.strerror or type(error).__name__}. Mend"
             " that and run this again."
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def convert(model: HubModel, source: Path, folder: Path) -> None:
