@@ -11,6 +11,7 @@ from tests.lora_files import contents, refusal, sd15_lora, write_raw
 from training.formats import write_lora
 
 QUERY = "unet:0"
+XL_LAYER = "down_blocks.1.attentions.0.transformer_blocks.1.attn1.to_q"
 Spoil = Callable[[dict[str, Tensor], dict[str, str]], object]
 
 
@@ -186,6 +187,16 @@ SPOILED: dict[str, tuple[str, Spoil, str]] = {
             }
         ),
         "'lora_unet_conv_in'",
+    ),
+    "XL": (  # in the names of PEFT, which say nothing else of the base model
+        "diffusers",
+        lambda tensors, metadata: tensors.update(
+            {
+                f"unet.{XL_LAYER}.lora_A.weight": torch.ones(4, 640),
+                f"unet.{XL_LAYER}.lora_B.weight": torch.ones(640, 4),
+            }
+        ),
+        f"the UNet's layer '{XL_LAYER}'. Read are LoRAs of the attention layers",
     ),
     "LoHa": ("kohya", replace_with("lora_unet_x.hada_w1_a", torch.ones(1)), "no LoHa"),
     "alpha pattern": (

@@ -24,9 +24,10 @@ UNET_LAYERS = (
 TEXT_ENCODER_LAYERS = ("k_proj", "v_proj", "q_proj", "out_proj")
 UNET_SECTIONS = ("down_blocks", "up_blocks", "mid_block")
 
+# One transformer block an attention: Stable Diffusion XL has up to ten.
 UNET_PATH = re.compile(
     r"(?P<section>down_blocks|up_blocks|mid_block)(?:\.(?P<block>\d{1,4}))?"
-    r"\.attentions\.(?P<attention>\d{1,4})\.transformer_blocks\.(?P<transformer>\d{1,4})"
+    r"\.attentions\.(?P<attention>\d{1,4})\.transformer_blocks\.0"
     rf"\.(?P<layer>{'|'.join(map(re.escape, UNET_LAYERS))})"
 )
 TEXT_ENCODER_PATH = re.compile(
@@ -83,7 +84,6 @@ def _unet_position(path: str) -> tuple[int, ...]:
         UNET_SECTIONS.index(match["section"]),
         int(match["block"] or 0),
         int(match["attention"]),
-        int(match["transformer"]),
         UNET_LAYERS.index(match["layer"]),
     )
 
