@@ -13,6 +13,8 @@ from tests.conftest import TINY
 from tests.models import build_small_model
 from tests.original_names import original_checkpoint
 from weights.folder import WeightsError
+from weights.local import convert
+from weights.manifest import MODELS
 from weights.original_layout import convert_checkpoint
 
 UNFIT_CONFIGS = {
@@ -112,3 +114,16 @@ def test_a_checkpoint_that_lacks_a_whole_part_is_refused(tmp_path: Path, part: s
 
     with pytest.raises(WeightsError, match="get a whole checkpoint"):
         convert_checkpoint(tmp_path / "model.safetensors", small.configs, tmp_path / "model")
+
+
+@pytest.mark.parametrize(("model", "is_told"), [("2-1", True), ("v1-5", False)])
+def test_what_a_single_file_of_2_is_taken_for_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, model: str, is_told: bool
+) -> None:
+    """It does not say it, and a training to predict the wrong thing would look like any other."""
+    save_file({"a": torch.zeros(1)}, tmp_path / "own.safetensors")
+
+    with pytest.raises(WeightsError):
+        convert(MODELS[f"stable-diffusion-{model}"], tmp_path / "own.safetensors", tmp_path)
+
+    assert ("v is assumed" in caplog.text) is is_told

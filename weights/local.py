@@ -78,7 +78,15 @@ def convert(model: HubModel, source: Path, folder: Path) -> None:
         )
     name = model.checkpoints.get(sha256_of(source))
     logger.info("%s", f"this is {name}, byte for byte" if name else "a checkpoint not known here")
-    convert_checkpoint(source, Path(__file__).parent / "configs" / model.name, folder)
+    configs = Path(__file__).parent / "configs" / model.name
+    scheduler = read_json(configs / "scheduler" / "scheduler_config.json")
+    if name is None and scheduler.get("prediction_type") == "v_prediction":
+        logger.warning(
+            "it does not say what its UNet predicts: v is assumed, as in %s; if it descends from a"
+            " model of 512 pixels (2-base, 2.1-base), give it as a diffusers folder instead",
+            model.name,
+        )
+    convert_checkpoint(source, configs, folder)
 
 
 def copy_folder(model: HubModel, source: Path, folder: Path) -> None:
