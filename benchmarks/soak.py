@@ -119,12 +119,16 @@ def num_threads(process: psutil.Process) -> int:
 
 def find_worker(server: CogServer) -> psutil.Process:
     """The process in which Cog runs the predictor. Raises: StopIteration, if there is none."""
-    return next(
-        process
-        for process in psutil.Process().children(recursive=True)
-        if process.environ().get("TMPDIR") == str(server.temporary)
-        and any("_run_worker" in word for word in process.cmdline())
-    )
+    children = psutil.Process().children(recursive=True)
+    return next(process for process in children if is_worker(process, server))
+
+
+def is_worker(process: psutil.Process, server: CogServer) -> bool:
+    try:
+        is_the_servers = process.environ().get("TMPDIR") == str(server.temporary)
+        return is_the_servers and any("_run_worker" in word for word in process.cmdline())
+    except psutil.Error:  # another child, which has ended
+        return False
 
 
 def working_files(folder: Path) -> Iterator[Path]:

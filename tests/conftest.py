@@ -1,5 +1,6 @@
 """The embedded base model, loaded once: every run must leave it as it was."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ from tests.lessons import open_lesson
 from training.base_model import BaseModel, load_base_model
 from training.compute import pick_compute
 from training.settings import TrainingInputs, TrainingSettings, translate
+
+# A shell lets what it starts in the background (`script/test &`) ignore Ctrl-C, and that would be
+# handed on to the processes that tests send it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parent.parent
 TINY = REPOSITORY / "weights" / "tiny"
