@@ -56,6 +56,7 @@ class File:
         caption: what its owner wrote about it, if anything.
         mask: the bytes of a picture that is named like its mask; empty without one.
         mask_name: that picture's, as `name`.
+        mask_caption: what its owner wrote about that one.
         remarks: what its owner may want to know.
         warnings: what its owner should look at.
         source: number of the address that it came from; 0 if from none.
@@ -68,6 +69,7 @@ class File:
     caption: Caption | None = None
     mask: bytes = b""
     mask_name: str = ""
+    mask_caption: Caption | None = None
     remarks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     source: int = 0
@@ -128,13 +130,14 @@ def _read_entries(entries: Sequence[Entry], noun: str) -> Iterator[File]:
     groups = group([sighting for sighting in sightings if not is_table(sighting)])
     refuse_too_many_pictures(sum(one.sighting.is_picture for one in groups))
     pictures = {one.path for one in groups if one.sighting.is_picture}
+    pictures |= {one.path_of_mask for one in groups if one.mask}
     rows, problems = read_tables(tables, pictures)
     names = [*(name for name, _ in problems), *(one.sighting.entry.name for one in groups)]
     labels = iter(keep_apart(names))
     for _, problem in problems:
         yield File(name=next(labels), data=b"", problem=problem, is_picture=False)
     for one, caption in zip(groups, _captions(groups, rows), strict=True):
-        yield _read_group(one, next(labels), caption)
+        yield _read_group(one, next(labels), caption, _row_caption(rows, one.path_of_mask))
 
 
 def _sight(entry: Entry) -> Sighting:
@@ -159,25 +162,35 @@ def _captions(groups: Sequence[Group], rows: Mapping[str, str]) -> Iterator[Capt
     names = iter(captions_from_names(stems))
     for one in groups:
         name = next(names) if one.sighting.is_picture else ""
-        if row := rows.get(one.path):
-            yield Caption(text=row, source=TABLE)
-        else:
-            yield Caption(text=name, source=FILE_NAME) if name else None
+        of_name = Caption(text=name, source=FILE_NAME) if name else None
+        yield _row_caption(rows, one.path) or of_name
 
 
-def _read_group(one: Group, label: str, caption: Caption | None) -> File:
-    """A picture with what lies beside it; or any other file, with its problem."""
+def _row_caption(rows: Mapping[str, str], path: str) -> Caption | None:
+    row = rows.get(path)
+    return Caption(text=row, source=TABLE) if row else None
+
+
+def _read_group(
+    one: Group, label: str, caption: Caption | None, mask_caption: Caption | None
+) -> File:
+    """A picture with what lies beside it; or any other file, with its problem.
+
+    The captions are what else they are called, if there is no text beside them.
+    """
     is_picture, remarks, warnings, mask = one.sighting.is_picture, list(one.remarks), [], b""
     try:
         data = _read_picture(one.sighting.entry, one.problem)
     except EntryError as error:
         return File(name=label, data=b"", problem=str(error), is_picture=is_picture)
-    if one.text:
-        try:
-            text = read_caption(read_whole(one.text, MAX_CAPTION_BYTES))
-            caption = Caption(text=text, source=TEXT_FILE)
-        except (EntryError, CaptionError) as error:
-            remarks.append(f"the text of its name is not used: {error}")
+    try:
+        caption = _read_text(one.text) or caption
+    except (EntryError, CaptionError) as error:
+        remarks.append(f"the text of its name is not used: {error}")
+    try:
+        mask_caption = _read_text(one.text_of_mask) or mask_caption
+    except (EntryError, CaptionError) as error:
+        remarks.append(f"the text of its mask's name is not used: {error}")
     if one.mask:
         try:
             mask = _read_picture(one.mask.entry, one.mask.problem)
@@ -191,9 +204,17 @@ def _read_group(one: Group, label: str, caption: Caption | None) -> File:
         caption=caption,
         mask=mask,
         mask_name=one.mask.entry.name if one.mask else "",
+        mask_caption=mask_caption,
         remarks=tuple(remarks),
         warnings=tuple(warnings),
     )
+
+
+def _read_text(entry: Entry | None) -> Caption | None:
+    """Raises: EntryError, CaptionError."""
+    if entry is None:
+        return None
+    return Caption(text=read_caption(read_whole(entry, MAX_CAPTION_BYTES)), source=TEXT_FILE)
 
 
 def _read_picture(entry: Entry, problem: str) -> bytes:

@@ -47,6 +47,7 @@ class Group:
 
     Attributes:
         problem: why nothing can be done with it, or "".
+        text_of_mask: what lies beside its mask, which may turn out to be a picture by itself.
         remarks: what its owner may want to know.
     """
 
@@ -54,12 +55,18 @@ class Group:
     problem: str
     text: Entry | None = None
     mask: Sighting | None = None
+    text_of_mask: Entry | None = None
     remarks: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
         """As a table's row may name it: case does not matter."""
         return comparable(self.sighting.entry.name)
+
+    @property
+    def path_of_mask(self) -> str:
+        """The same of its mask; "" without one."""
+        return comparable(self.mask.entry.name) if self.mask else ""
 
 
 def is_table(sighting: Sighting) -> bool:
@@ -72,9 +79,8 @@ def group(sightings: Sequence[Sighting]) -> list[Group]:
 
     A text without a picture stands by itself, and a mask without one is a picture.
     """
-    masks, keys = _masks(sightings)
-    names = {comparable(s.entry.name) for s in sightings if s.is_picture}
-    texts = _texts(sightings, keys | names)
+    masks = _masks(sightings)
+    texts = _texts(sightings)
     beside = {id(s) for companions in (*masks.values(), *texts.values()) for s in companions}
     return [_group(sighting, texts, masks) for sighting in sightings if id(sighting) not in beside]
 
@@ -83,10 +89,9 @@ def _group(sighting: Sighting, texts: _Companions, masks: _Companions) -> Group:
     if not sighting.is_picture:
         is_text = sighting.entry.name.lower().endswith(_TEXT_SUFFIXES) and sighting.is_readable
         return Group(sighting=sighting, problem=_NO_PICTURE if is_text else sighting.problem)
-    key = _key(sighting.entry.name)
-    # "1.jpg.txt" before "1.txt": it leaves no doubt which of two pictures is meant.
-    texts_of_picture = texts.get(comparable(sighting.entry.name)) or texts.get(key, [])
-    masks_of_picture = masks.get(key, [])
+    texts_of_picture = _texts_beside(sighting, texts)
+    masks_of_picture = masks.get(_key(sighting.entry.name), [])
+    mask = next(iter(masks_of_picture), None)
     remarks = (
         (_SEVERAL_TEXTS, len(texts_of_picture) > 1),
         (_SEVERAL_MASKS, len(masks_of_picture) > 1),
@@ -96,13 +101,21 @@ def _group(sighting: Sighting, texts: _Companions, masks: _Companions) -> Group:
         sighting=sighting,
         problem=sighting.problem,
         text=next((s.entry for s in texts_of_picture), None),
-        mask=next(iter(masks_of_picture), None),
+        mask=mask,
+        text_of_mask=next((s.entry for s in _texts_beside(mask, texts)), None) if mask else None,
         remarks=tuple(remark for remark, is_so in remarks if is_so),
     )
 
 
-def _masks(sightings: Sequence[Sighting]) -> tuple[_Companions, set[str]]:
-    """Each picture's masks by its key, and the keys of all pictures."""
+def _texts_beside(picture: Sighting, texts: _Companions) -> list[Sighting]:
+    """The one to be used first."""
+    # "1.jpg.txt" before "1.txt": it leaves no doubt which of two pictures is meant.
+    name = picture.entry.name
+    return texts.get(comparable(name)) or texts.get(_key(name), [])
+
+
+def _masks(sightings: Sequence[Sighting]) -> _Companions:
+    """Each picture's masks by its key."""
     masks: _Companions = defaultdict(list)
     keys: set[str] = set()
     # Short names first: what is a mask itself has no masks.
@@ -114,11 +127,13 @@ def _masks(sightings: Sequence[Sighting]) -> tuple[_Companions, set[str]]:
             masks[masked].append(sighting)
         else:
             keys.add(_key(sighting.entry.name))
-    return masks, keys
+    return masks
 
 
-def _texts(sightings: Sequence[Sighting], keys: set[str]) -> _Companions:
-    """The texts beside each picture by its key, the one to be used first."""
+def _texts(sightings: Sequence[Sighting]) -> _Companions:
+    """The texts beside each picture, masks too, by its key, the one to be used first."""
+    names = {s.entry.name for s in sightings if s.is_picture}
+    keys = {*map(_key, names), *map(comparable, names)}
     texts: _Companions = defaultdict(list)
     for suffix in _TEXT_SUFFIXES:
         for sighting in sightings:

@@ -90,6 +90,7 @@ def _read(
         data=file.mask,
         problem="",
         is_picture=True,
+        caption=file.mask_caption,
         warnings=(own_mask.warning,),
         source=file.source,
     )
@@ -99,8 +100,10 @@ def _read(
 def _cut(position: int, file: File, photo: Photo, own_mask: OwnMask, cut: _Cutter) -> Outcome:
     found = cut(photo, own_mask.mask, position)
     mask_warning = "" if own_mask.is_picture else own_mask.warning
+    is_in_vain = file.mask_caption and not own_mask.is_picture
+    about_mask = "what is written about its mask is not used" if is_in_vain else ""
     warnings = (*file.warnings, *found.warnings, mask_warning)
-    remarks = (*file.remarks, *photo.remarks, own_mask.remark)
+    remarks = (*file.remarks, *photo.remarks, own_mask.remark, about_mask)
     return Outcome(
         report=PhotoReport(
             position=position,

@@ -107,6 +107,11 @@ def test_a_text_that_cannot_be_used_does_not_cost_the_picture(text, words):
     assert words in file.remarks[0]
 
 
+def test_a_text_beside_a_mask_that_cannot_be_used_is_told_of_the_mask():
+    (file,) = files_in(("1.jpg", photo()), ("1_mask.jpg", photo(2)), ("1_mask.txt", b""))
+    assert file.remarks == ("the text of its mask's name is not used: it is empty",)
+
+
 def test_a_text_without_a_picture_is_told_and_is_not_a_picture():
     files = files_in(("1.jpg", photo()), ("2.txt", b"a dog"), ("x/1.txt", b"a dog"))
     assert [(file.is_picture, file.problem[:35]) for file in files] == [

@@ -162,6 +162,30 @@ def test_a_portrait_that_is_named_like_a_mask_is_a_picture(tmp_path, picture, wh
     assert [example.mask for example in prepared.examples] == [None] * 3
 
 
+COMPANIONS = (
+    ("anna_mask.txt", b"{} in a mask"),
+    ("anna_mask.jpg.txt", b"{} in a mask"),
+    ("metadata.jsonl", b'{"file_name": "anna_mask.jpg", "text": "{} in a mask"}'),
+)
+
+
+@pytest.mark.parametrize("companion", COMPANIONS)
+def test_a_portrait_that_is_named_like_a_mask_has_its_own_caption(tmp_path, companion):
+    files = (("anna.jpg", photo(1)), ("anna_mask.jpg", photo(2)), companion)
+    prepared = prepare(tmp_path, *files)
+    assert [report.used for report in prepared.reports] == [True, True]
+    assert prepared.reports[0].caption_source == "templates"
+    assert prepared.examples[1].prompts == ("{} in a mask",)
+
+
+@pytest.mark.parametrize("companion", COMPANIONS)
+def test_what_is_written_about_a_mask_is_told_and_not_used(tmp_path, companion):
+    files = (("anna.jpg", photo(1)), ("anna_mask.jpg", encode(left_half(), "JPEG")), companion)
+    (report,) = prepare(tmp_path, *files).reports
+    assert report.caption_source == "templates"
+    assert report.reason == "with its own mask, what is written about its mask is not used"
+
+
 def test_one_portrait_that_is_named_like_the_mask_of_two_pictures_is_used_once(tmp_path):
     files = (("1.jpg", photo(1)), ("1.jpeg", photo(2)), ("1_mask.jpg", photo(3)))
     assert len(prepare(tmp_path, *files).examples) == 3
