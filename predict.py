@@ -51,7 +51,7 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
         ),
         instance_data_urls: Optional[str] = Input(
             default=None,
-            description="Web addresses of pictures, one a line or as a JSON list; fill it in if your pictures are already online, instead of a zip or beside it.",
+            description="Web addresses of pictures or zips, one a line or as a JSON list; fill it in if your pictures are already online, instead of a zip or beside it.",
         ),
         custom_prompts: Optional[str] = Input(
             default=None,
@@ -90,7 +90,7 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
             default=5e-4,
             ge=0,
             le=1,
-            description="How strongly each picture changes the new word while that is learned; lower it if the run stops because the loss became NaN in the phase called inversion.",
+            description="How strongly each picture changes the new word while that is learned; lower it if the run fails with the words that the loss stopped being a number in inversion.",
         ),
         learning_rate_unet: float = Input(
             default=2e-4,
@@ -120,7 +120,7 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
             default=0,
             ge=0,
             le=2147483647,
-            description="The number that all chance in a run depends on; leave it to get the same file from the same inputs again, change it for another try at the same subject.",
+            description="The number that all chance in a run depends on; leave it to repeat a run with the same inputs, change it for another try at the same subject.",
         ),
         output_format: str = Input(
             default="lora_diffusion",
