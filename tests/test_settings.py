@@ -26,8 +26,10 @@ def test_an_odd_number_of_inversion_steps_is_rounded_up(steps: int, updates: int
     assert translate(TrainingInputs(max_train_steps_ti=steps)).inversion.num_updates == updates
 
 
-@pytest.mark.parametrize(("task", "mirror"), [("face", False), ("style", True)])
-def test_faces_are_never_mirrored(task: str, mirror: bool) -> None:
+@pytest.mark.parametrize(
+    ("task", "mirror"), [("face", False), ("location", False), ("object", True), ("style", True)]
+)
+def test_faces_and_places_are_never_mirrored(task: str, mirror: bool) -> None:
     assert translate(TrainingInputs(task=task)).mirror is mirror  # type: ignore[arg-type]
 
 
