@@ -112,12 +112,18 @@ def test_a_picture_is_drawn_only_with_its_own_prompts_and_mask(base: BaseModel) 
 def test_the_mirror_image_has_the_mirrored_mask(base: BaseModel) -> None:
     mask = Image.linear_gradient("L").resize((64, 64)).rotate(90)
     example = Example(image=noise_image(0), mask=mask, prompts=("a dog",))
-    pictures, _, _ = draw_many(base, [example], mirror=True)
+    pictures, _, batch = draw_many(base, [example], mirror=True)
 
     plain, mirrored = pictures.loss_weights[0]
     torch.testing.assert_close(mirrored, plain.flip(-1))
     means, _ = encode_images(base, [ImageOps.mirror(example.image)])
     torch.testing.assert_close(pictures.latent_means[0, 1], means[0], rtol=1e-4, atol=1e-5)
+
+    distances = [(batch.latents - mean).abs().mean((1, 2, 3)) for mean in pictures.latent_means[0]]
+    is_mirrored = distances[1] < distances[0]
+    assert 60 < is_mirrored.sum() < 140
+    assert torch.equal(batch.loss_weight[is_mirrored].unique(dim=0), mirrored[None])
+    assert torch.equal(batch.loss_weight[~is_mirrored].unique(dim=0), plain[None])
 
 
 def test_whose_prompts_are_too_long_is_told_by_the_pictures_numbers(
