@@ -156,7 +156,8 @@ def _find_faults(report: PhotoReport, look: Look, task: str) -> Iterator[str]:
 
 
 def _judge_size(report: PhotoReport) -> Iterator[str]:
-    if report.scale is not None and report.scale > 1:
+    # (511 pixels for 512 are none too few: "enlarged 1.0x" would say nothing.)
+    if report.scale is not None and round(report.scale, 1) > 1:
         yield f"too small, enlarged {report.scale:.1f}x"
 
 

@@ -116,6 +116,12 @@ def test_a_picture_that_had_to_be_enlarged_is_called_too_small():
     assert reports[0].warnings == ("too small, enlarged 1.2x",)
 
 
+@pytest.mark.parametrize("num_pixels", [511, 500, 512, 513])
+def test_a_picture_that_lacks_a_few_pixels_is_not_called_too_small(num_pixels):
+    reports, _ = judge([used(1, scale=512 / num_pixels)], [look_at(noise(96, 96), None)], "object")
+    assert reports[0].warnings == ()
+
+
 def test_that_a_picture_is_too_small_is_said_last():
     """The column of scales says it too, and there may be no room for all on the sheet."""
     flat = Image.new("RGB", (96, 96), "grey")
