@@ -28,6 +28,7 @@ _FADED = 1.4
 # are black and white, or one colour on another, but for their edges.
 _MAX_COLOUR_SPREAD = 20
 _LEAST_SHARE_OF_TWO_TONES = 0.8
+_MOST_OPAQUE = 127  # of 255, of the least opaque pixel, if transparency is what was drawn with
 _JUDGED_SIZE = (128, 128)
 _SHAPE_TOLERANCE = 0.02  # of the sides' ratio: editors round when they scale
 
@@ -79,7 +80,7 @@ def mask_from_file(
     ratio = (mask.size[0] * size[1]) / (mask.size[1] * size[0])
     has_shape = 1 - _SHAPE_TOLERANCE <= ratio <= 1 + _SHAPE_TOLERANCE
     # Where a mask is transparent, it says so with its transparency: its colours were not meant.
-    if has_shape and mask.alpha:
+    if has_shape and mask.alpha and np.asarray(mask.alpha).min() <= _MOST_OPAQUE:
         return mask.alpha
     colour_spread, share = _tones(mask.image)
     is_drawn = share >= _LEAST_SHARE_OF_TWO_TONES

@@ -52,6 +52,16 @@ def test_a_mask_that_an_editor_rounded_is_taken():
     assert mask_from_file(encode(noise(100, 67).convert("L")), (300, 200), at_64).size == (100, 67)
 
 
+@pytest.mark.parametrize("opacity", [254, 200])
+def test_a_mask_that_is_hardly_transparent_says_with_its_colours_what_it_marks(opacity):
+    drawn = disc((300, 200), (90, 90), 40).convert("RGBA")
+    drawn.putalpha(opacity)
+    mask = mask_from_file(encode(drawn), (300, 200), at_64)
+    marked, other = (np.asarray(mask)[y, x] for x, y in ((90, 90), (290, 190)))
+    assert marked == 255
+    assert other <= 255 - opacity
+
+
 def test_a_mask_that_cannot_be_read_says_that_it_is_the_mask():
     with pytest.raises(PhotoError, match="its mask is not used"):
         mask_from_file(encode(noise(90, 60))[:200], (90, 60), at_64)
