@@ -21,8 +21,12 @@ _LEAST_MEASURED_WIDTH = 480  # a little less changes nothing, and saves most pho
 # a Gaussian of 2 pixels 3 to 18. Flat drawings have hard edges, and thousands.
 _BLURRY_BELOW = 25.0
 # Of 64 bits. Copies that were made smaller, brighter or saved as a poor JPEG differ by up to 4;
-# different pictures of one subject hardly ever by fewer than 9.
+# different pictures of one subject hardly ever by fewer than 9, but for close-ups and drawings on
+# white: there the finer pattern decides. Copies correlate by 0.96 and more, other pairs by 0.95 at
+# most (of 277 photographs, 19 pairs within 4 bits).
 _NEAR_BITS = 4
+_PATTERN_FIELDS = 32  # a side
+_NEAR_CORRELATION = 0.96
 _FLAT_LEVELS = 8  # a picture of fewer grey levels than this, made tiny, has no shape to compare
 _FEW, _MANY = 5, 100
 # Long enough for a burst and for a dozen poses; too short for another light or other clothes.
@@ -38,6 +42,7 @@ class Look:
         thumbnail: RGB, the whole upright photo, `THUMBNAIL_PIXELS` on its longest side at most.
         digest: equal for equal pixels, however they were stored.
         shape: a 64-bit difference hash (after Neal Krawetz's dHash); None for a flat picture.
+        pattern: its grey levels, very small; of mean 0 and length 1.
         sharpness: variance of the Laplacian of its grey levels at 512 pixels' width.
         taken: by its camera's clock, in seconds since some day; None if it does not say.
     """
@@ -45,6 +50,7 @@ class Look:
     thumbnail: Image.Image
     digest: bytes
     shape: int | None
+    pattern: np.ndarray
     sharpness: float
     taken: float | None
 
@@ -60,6 +66,7 @@ def look_at(image: Image.Image, taken: float | None) -> Look:
         thumbnail=thumbnail,
         digest=hashlib.sha256(size + reduced.tobytes()).digest(),
         shape=_difference_hash(grey),
+        pattern=_pattern(grey),
         sharpness=_laplacian_variance(grey),
         taken=taken,
     )
@@ -148,6 +155,14 @@ def _difference_hash(grey: Image.Image) -> int | None:
     return int.from_bytes(bits.tobytes(), "big")
 
 
+def _pattern(grey: Image.Image) -> np.ndarray:
+    """(1024,): its product with another picture's is how far the two correlate, at most 1."""
+    fields = grey.resize((_PATTERN_FIELDS, _PATTERN_FIELDS), Image.Resampling.BOX)
+    levels = np.asarray(fields, dtype=np.float32).ravel()
+    levels = levels - levels.mean()
+    return levels / max(float(np.linalg.norm(levels)), 1e-6)
+
+
 def _find_faults(report: PhotoReport, look: Look, task: str) -> Iterator[str]:
     if look.sharpness < _BLURRY_BELOW:
         yield "blurry"
@@ -165,21 +180,25 @@ def _find_copies(looks: list[tuple[int, Look]]) -> dict[int, tuple[str, ...]]:
     """Position of a picture that repeats an earlier one -> the warning that says which."""
     warnings: dict[int, tuple[str, ...]] = {}
     firsts: dict[bytes, int] = {}
-    shapes: list[tuple[int, int]] = []
+    others: list[tuple[int, Look]] = []
     for position, look in looks:
         first = firsts.setdefault(look.digest, position)
         if first != position:
             warnings[position] = (f"the same as {first}",)
         elif look.shape is not None:
-            near = _first_near(look.shape, shapes)
+            near = _first_near(look, others)
             if near is not None:
                 warnings[position] = (f"nearly the same as {near}",)
-            shapes.append((position, look.shape))
+            others.append((position, look))
     return warnings
 
 
-def _first_near(shape: int, shapes: list[tuple[int, int]]) -> int | None:
-    for position, other in shapes:
-        if (shape ^ other).bit_count() <= _NEAR_BITS:
-            return position
-    return None
+def _first_near(look: Look, others: list[tuple[int, Look]]) -> int | None:
+    return next((position for position, other in others if _are_near(look, other)), None)
+
+
+def _are_near(one: Look, other: Look) -> bool:
+    if one.shape is None or other.shape is None:
+        return False
+    has_shape = (one.shape ^ other.shape).bit_count() <= _NEAR_BITS
+    return has_shape and float(one.pattern @ other.pattern) >= _NEAR_CORRELATION

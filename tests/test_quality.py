@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageEnhance, ImageFilter
+from PIL import ExifTags, Image, ImageDraw, ImageEnhance, ImageFilter
 
 from preprocessing.photos import read_photo
 from preprocessing.quality import THUMBNAIL_PIXELS, Look, judge, look_at
@@ -60,6 +60,17 @@ def with_date(date: str) -> bytes:
     return encode(noise(96, 72), "JPEG", exif=exif)
 
 
+def figure(arms: int, legs: int) -> Image.Image:
+    """Drawn in red on white; how many pixels its hands hang and its feet stand apart."""
+    image = Image.new("RGB", (256, 256), "white")
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((90, 60, 166, 200), fill="red")
+    for side, shoulder in ((-1, 100), (1, 156)):
+        draw.line((shoulder, 120, shoulder + 40 * side, 120 + arms), fill="red", width=16)
+        draw.line((shoulder - 10 * side, 190, shoulder + legs * side, 245), fill="red", width=16)
+    return image
+
+
 def test_real_photographs_are_neither_blurry_nor_alike():
     assert set(warnings_of(*map(photograph, PHOTOGRAPHS))) == {()}
 
@@ -99,6 +110,11 @@ def test_a_mirrored_picture_and_another_part_of_the_picture_are_no_copies():
     image = photograph("astronaut.png")
     mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     assert warnings_of(image, mirrored, image.crop((150, 0, 350, 200))) == [(), (), ()]
+
+
+def test_two_poses_of_a_figure_on_white_are_not_nearly_the_same():
+    """Most of such pictures is alike: the white, and where the figure stands."""
+    assert warnings_of(figure(arms=0, legs=0), figure(arms=40, legs=15)) == [(), ()]
 
 
 def test_plain_pictures_of_two_colours_are_not_nearly_the_same():
