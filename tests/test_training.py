@@ -19,6 +19,7 @@ from training.loop import TrainingDivergedError
 from training.phase import Progress
 from training.pivotal import Trained, inversion_phase, train, tuning_phase
 from training.placeholders import new_words
+from training.schedule import learning_rates
 from training.settings import TrainingInputs, TrainingSettings, translate
 from training.updates import draw_timesteps
 
@@ -85,6 +86,18 @@ def test_the_layers_are_the_prior_services_kinds(
         ),
         "ff.net.0.proj",
     }
+
+
+def test_every_word_keeps_its_own_row_and_the_seed_draws_it(
+    base: BaseModel, examples: list[Example], short: Settings
+) -> None:
+    settings = short(max_train_steps_ti=0, max_train_steps_tuning=1, seed=3)
+    trained = train(base, examples, settings, ignore)
+
+    with new_words(base, ("<s1>", "<s2>"), base.compute.generator(3)) as words:
+        rows = words.embedding.rows.detach()
+    assert torch.equal(trained.lora.embeddings["<s1>"], rows[0])
+    assert torch.equal(trained.lora.embeddings["<s2>"], rows[1])
 
 
 @pytest.mark.slow
@@ -221,6 +234,27 @@ def test_the_learning_rate_follows_the_schedule(
     history = train(base, examples, settings, ignore).histories[1]
     shares = [history.learning_rates[update] / 2e-3 for update in (0, 10, 19)]
     assert shares == pytest.approx(SCHEDULES[schedule], abs=1e-4)
+
+
+def test_both_phases_follow_the_schedule_each_from_its_own_rate(
+    base: BaseModel, examples: list[Example], short: Settings
+) -> None:
+    settings = short(lr_scheduler="linear", learning_rate_ti=3e-4, learning_rate_unet=1e-3)
+    inversion, tuning = train(base, examples, settings, ignore).histories
+
+    assert inversion.learning_rates == pytest.approx([6e-4 * left / 3 for left in (3, 2, 1)])
+    assert tuning.learning_rates == pytest.approx([2e-3 * left / 6 for left in (6, 5, 4, 3, 2, 1)])
+
+
+def test_the_rate_warms_up_in_a_twentieth_of_the_updates(base: BaseModel, short: Settings) -> None:
+    settings = short(max_train_steps_tuning=100, learning_rate_unet=1e-3, learning_rate_text=1e-4)
+    nothing = torch.nn.Parameter(torch.zeros(1))
+    phase = tuning_phase(base, settings.tuning, "constant_with_warmup", nothing, nothing)
+
+    shares = [0.0, 0.2, 0.4, 0.6, 0.8] + 95 * [1.0]
+    unet, text_encoder = learning_rates(phase).T.tolist()
+    assert unet == pytest.approx([2e-3 * share for share in shares])
+    assert text_encoder == pytest.approx([2e-4 * share for share in shares])
 
 
 def test_the_same_lora_gives_the_same_bytes(
