@@ -146,6 +146,19 @@ def test_whose_prompts_are_too_long_is_told_by_the_pictures_numbers(
     assert "telltale" not in caplog.text
 
 
+def test_several_pictures_have_mirror_images_each_its_own(base: BaseModel) -> None:
+    examples = [
+        Example(image=noise_image(seed), mask=None, prompts=("a dog",)) for seed in range(3)
+    ]
+    pictures, _, _ = draw_many(base, examples, mirror=True)
+
+    images = [e.image for e in examples]
+    for variant, wanted in enumerate((images, [ImageOps.mirror(image) for image in images])):
+        means, stds = encode_images(base, wanted)
+        torch.testing.assert_close(pictures.latent_means[:, variant], means, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(pictures.latent_stds[:, variant], stds, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("share", [0.05, 0.5, 1.0])
 def test_a_mask_weighs_one_on_average_however_small_the_subject(share: float) -> None:
     mask = Image.new("L", (64, 64), 0)
