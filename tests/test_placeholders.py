@@ -51,6 +51,18 @@ def test_norms_are_pulled_toward_the_target_and_directions_kept() -> None:
     )
 
 
+def test_new_words_begin_at_random_and_with_the_spread_of_the_prior_service(
+    base: BaseModel,
+) -> None:
+    tokens = tuple(f"<s{number}>" for number in range(1, 21))
+    with new_words(base, tokens, generator()) as words:
+        rows = words.embedding.rows.detach()
+
+    assert rows.std().item() == pytest.approx(0.017, rel=0.05)
+    assert abs(rows.mean().item()) < 0.002
+    assert len(rows.unique(dim=0)) == 20
+
+
 def test_each_new_word_is_one_token_wherever_it_stands(base: BaseModel) -> None:
     with new_words(base, TOKENS, generator()) as words:
         ids = words.tokenize(("a photo of {}", "{}, an icon", "the {} style"), ((1,), (2,), (3,)))
