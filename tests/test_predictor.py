@@ -173,6 +173,14 @@ def test_a_limit_that_is_none_is_told_at_the_start(
         max_training_seconds()
 
 
+@pytest.mark.parametrize(("minutes", "seconds"), [("", 1800), ("0.5", 30), ("inf", float("inf"))])
+def test_the_limit_is_given_in_minutes(
+    minutes: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAX_TRAINING_MINUTES", minutes)
+    assert max_training_seconds() == seconds
+
+
 def test_a_date_that_is_none_is_told_before_the_training(
     predictor: Predictor, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
