@@ -20,7 +20,7 @@ from training.phase import Phase, Progress
 from training.pivotal import inversion_phase
 from training.placeholders import new_words
 from training.settings import TrainingSettings
-from training.updates import open_updates
+from training.updates import draw, open_updates
 
 Settings = Callable[..., TrainingSettings]
 # Operations that ask the device for a number, or whose result's size depends on one; and the one
@@ -81,6 +81,18 @@ def test_nothing_comes_from_the_cpu(base: BaseModel) -> None:
             denoising_loss(elsewhere, latents, latents, numbers, input_ids, weight).backward()
 
     assert operations.devices == {"meta"}
+
+
+def test_each_picture_of_an_update_has_noise_and_a_timestep_of_its_own(
+    base: BaseModel, lesson: tuple[Phase, TrainingPictures]
+) -> None:
+    """Also where a picture comes twice; and each is a new sample of the latents."""
+    phase, pictures = lesson
+    chosen = torch.zeros(200, dtype=torch.long)
+    latents, noise, timesteps, *_ = draw(phase, pictures, chosen, base.compute.generator(0))
+
+    assert len(latents.unique(dim=0)) == len(noise.unique(dim=0)) == 200
+    assert len(timesteps.unique()) > 150
 
 
 def test_the_generator_goes_on_where_the_phase_ended(
