@@ -62,7 +62,7 @@ def train(
         remove_lora_layers(part)  # of a run that was cancelled while it did so itself
     with new_words(base, settings.placeholder_tokens, generator) as placeholders:
         pictures = encode_pictures(base, examples, placeholders.tokenize, mirror=settings.mirror)
-        logger.info("%d pictures, %d variants each", *pictures.latent_means.shape[:2])
+        logger.info("pictures: %d, variants of each: %d", *pictures.latent_means.shape[:2])
         expected = forecast(base, placeholders, pictures, settings)
         logger.info("expected time: about %s", in_words(sum(e.seconds for e in expected)))
         require_time(expected, last_second - time.monotonic())
