@@ -24,6 +24,7 @@ from tests.lora_files import (
     write_raw,
 )
 from training.formats import FORMATS, PRECISIONS, FormatError, read_lora, write_lora
+from training.formats.textual_inversion import write_embeddings
 from training.settings import OutputFormat, SavePrecision
 from training.trained_lora import LoraPair
 
@@ -153,6 +154,18 @@ def test_kohya_files_of_others_are_read_whatever_their_alpha(path: Path) -> None
             assert torch.equal(read.unet[path_of_layer].down, pair.down)
             assert torch.equal(read.unet[path_of_layer].up, pair.up * factor)
         assert read.text_encoder.keys() == lora.text_encoder.keys()
+
+
+def test_a_bundled_embedding_is_the_words_row_by_row(path: Path) -> None:
+    """No reader of ours would notice: the metadata hold them too, and we read those."""
+    lora = sd15_lora()
+    wanted = torch.stack(list(lora.embeddings.values()))
+
+    write_lora(lora, path, "kohya")
+    write_embeddings(lora, path.with_name("words.safetensors"))
+
+    assert torch.equal(contents(path)[0]["bundle_emb.s1s2.string_to_param.*"], wanted)
+    assert torch.equal(contents(path.with_name("words.safetensors"))[0]["emb_params"], wanted)
 
 
 def test_a_bundled_embedding_of_another_program_is_read_row_by_row(path: Path) -> None:

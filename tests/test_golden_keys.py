@@ -3,6 +3,7 @@
 The lists in tests/data say how they were made, and with which versions.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from tests.conftest import REPOSITORY
 from tests.lora_files import Layer, contents, lora_for, recorded_order, sd15_lora, write_raw
 from training.formats import read_lora, write_lora
+from training.origin import Origin
 from training.trained_lora import LoraPair, TrainedLora
 
 RANK = 4
@@ -91,6 +93,27 @@ def test_each_of_their_names_is_read_as_the_layer_that_it_names(
     expected = LORAS[model][0]()
     assert layer_shapes(read.unet) == layer_shapes(expected.unet)
     assert layer_shapes(read.text_encoder) == layer_shapes(expected.text_encoder)
+
+
+@pytest.mark.parametrize(
+    ("prediction_type", "architecture", "predicts"),
+    [
+        ("v_prediction", "stable-diffusion-v2-768-v/lora", "v"),
+        ("epsilon", "stable-diffusion-v2-512/lora", "epsilon"),
+    ],
+)
+def test_kohyas_metadata_say_which_stable_diffusion_2_it_is_for(
+    prediction_type: str, architecture: str, predicts: str, tmp_path: Path
+) -> None:
+    """The two have the same shapes: programs that sort LoRAs know them by this alone."""
+    lora = replace(sd21_lora(), origin=Origin(prediction_type=prediction_type))
+
+    write_lora(lora, tmp_path / "lora.safetensors", "kohya")
+
+    _, metadata = contents(tmp_path / "lora.safetensors")
+    assert (metadata["ss_base_model_version"], metadata["ss_v2"]) == ("sd_v2", "True")
+    assert metadata["modelspec.architecture"] == architecture
+    assert metadata["modelspec.prediction_type"] == predicts
 
 
 def shapes(lora: TrainedLora, path: Path, output_format: str) -> dict[str, tuple[int, ...]]:
