@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 
 from benchmarks import doctor, gpu_check, targets
 from benchmarks.variants import OURS, PLAIN
+
+TESTS = Path(__file__).parent
 
 
 def test_without_a_gpu_the_check_says_so_and_all_is_well(
@@ -78,11 +81,19 @@ def test_the_sweep_of_the_check_goes_through_on_a_cpu(
     assert (tmp_path / "bench-tiny.png").read_bytes().startswith(b"\x89PNG")
 
 
+WHERE = "import sys, tempfile; sys.exit(tempfile.gettempdir() != sys.argv[1])"
+KILL = "import os; os.kill(os.getpid(), 9)"  # as the system does where memory ends
+
+
 def test_a_stage_that_fails_or_hangs_is_told_and_costs_no_other(tmp_path: Path) -> None:
     broken = gpu_check.Stage(name="broken", arguments=("-c", "raise SystemExit(3)"), seconds=60)
+    killed = gpu_check.Stage(name="killed", arguments=("-c", KILL), seconds=60)
     hanging = gpu_check.Stage(name="hanging", arguments=("-c", "input()"), seconds=0.2)
+    writing = gpu_check.Stage(name="writing", arguments=("-c", WHERE, str(tmp_path)), seconds=60)
 
+    assert gpu_check.run_stage(writing, tmp_path).problem is None
     assert gpu_check.run_stage(broken, tmp_path).problem == "ended with 3"
+    assert gpu_check.run_stage(killed, tmp_path).problem == "ended with -9"
     assert gpu_check.run_stage(hanging, tmp_path).problem is not None
 
 
@@ -111,6 +122,27 @@ def test_what_a_stage_left_running_costs_no_result(
     assert found == {}
 
 
+def test_one_stage_that_failed_is_enough_for_the_exit_status(tmp_path: Path) -> None:
+    passed = gpu_check.Outcome(seconds=1.0, problem=None)
+    failed = gpu_check.Outcome(seconds=1.0, problem="ended with 3")
+    options = Namespace(sweep=True, out=tmp_path)
+
+    assert gpu_check.conclude({"one": passed, "other": passed}, {}, options) == 0
+    assert gpu_check.conclude({"one": passed, "other": failed}, {}, options) == 1
+    (path,) = tmp_path.iterdir()
+    assert json.loads(path.read_text())["stages"]["other"]["problem"] == "ended with 3"
+
+
+def test_the_check_runs_all_tests_that_need_a_gpu_and_no_others(tmp_path: Path) -> None:
+    mark = "mark." + "gpu"
+    files = {f"tests/{path.name}" for path in TESTS.glob("*.py") if mark in path.read_text()}
+
+    tests = gpu_check.stages(tmp_path, on_cpu=False)[0].arguments
+
+    assert {argument for argument in tests if argument.endswith(".py")} == files
+    assert tests[tests.index("gpu") - 1] == "-m"
+
+
 def test_all_stages_together_take_less_than_nine_minutes(tmp_path: Path) -> None:
     assert sum(stage.seconds for stage in gpu_check.stages(tmp_path, on_cpu=False)) < 9 * 60
     sweep = gpu_check.stages_of_sweep(tmp_path, tmp_path, on_cpu=False)
@@ -130,14 +162,14 @@ def machine_of(memory_bytes: int) -> dict[str, Any]:
     }
 
 
-def phase_of(milliseconds: float, times: float) -> dict[str, Any]:
+def phase_of(milliseconds: float, times: float, gib: int = 8) -> dict[str, Any]:
     return {
-        "variants": {OURS: {"peak_bytes": 8 * 2**30, "ms_per_update": milliseconds}},
+        "variants": {OURS: {"peak_bytes": gib * 2**30, "ms_per_update": milliseconds}},
         "times_ours": {PLAIN: {"median": times}},
     }
 
 
-LARGE = {
+LARGE: dict[str, Any] = {
     "model": "sd15-random",
     "resolution": 512,
     "set_up_seconds": 10.0,
@@ -177,6 +209,9 @@ def test_targets_are_met_up_to_their_limit_and_not_beyond() -> None:
         "job of default steps": False,
         "peak memory": True,
     }
+    assert verdicts[-1]["found"] == 9.0  # the job's; a phase that needs more counts, too
+    more = LARGE | {"phases": LARGE["phases"] | {"tuning": phase_of(11.0, 4.9, gib=11)}}
+    assert targets.judge(more)[-1]["found"] == 11.0
     told = targets.lines(verdicts)
     assert " ".join(told[1].split()) == "inversion, update of 2 18.50 ms at most 18 NOT met"
     assert told[3].split()[-4:] == ["at", "least", "5", "met"]
