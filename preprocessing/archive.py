@@ -179,10 +179,11 @@ def _read_group(
     The captions are what else they are called, if there is no text beside them.
     """
     is_picture, remarks, warnings, mask = one.sighting.is_picture, list(one.remarks), [], b""
+    data, problem = b"", ""
     try:
         data = _read_picture(one.sighting.entry, one.problem)
     except EntryError as error:
-        return File(name=label, data=b"", problem=str(error), is_picture=is_picture)
+        problem = str(error)
     try:
         caption = _read_text(one.text) or caption
     except (EntryError, CaptionError) as error:
@@ -199,7 +200,7 @@ def _read_group(
     return File(
         name=label,
         data=data,
-        problem="",
+        problem=problem,
         is_picture=is_picture,
         caption=caption,
         mask=mask,

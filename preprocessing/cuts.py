@@ -63,16 +63,18 @@ class OwnMask:
     is_picture: bool = False
 
 
-def read_mask(photo: Photo, beside: bytes, read: Callable[[bytes], Photo]) -> OwnMask:
+def read_mask(photo: Photo | None, beside: bytes, read: Callable[[bytes], Photo]) -> OwnMask:
     """A mask picture beside the photo (`beside`, its bytes), or else the photo's transparency.
 
-    Who draws one has looked at the photo as it is. `read` decodes it.
+    Who draws one has looked at the photo as it is. `read` decodes it. Without a photo, as it cannot
+    be used, what is beside it may still be a picture by itself.
     """
-    found = OwnMask(mask=photo.alpha, remark="its transparency is its mask" if photo.alpha else "")
+    alpha = photo.alpha if photo else None
+    found = OwnMask(mask=alpha, remark="its transparency is its mask" if alpha else "")
     if not beside:
         return found
     try:
-        mask = mask_from_file(beside, photo.size, read)
+        mask = mask_from_file(beside, photo.size if photo else None, read)
     except PhotoError as error:
         is_picture = isinstance(error, PictureNotMaskError)
         return replace(found, warning=str(error).rstrip("."), is_picture=is_picture)

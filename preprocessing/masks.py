@@ -61,13 +61,13 @@ class PictureNotMaskError(PhotoError):
 
 
 def mask_from_file(
-    data: bytes, size: tuple[int, int], read: Callable[[bytes], Photo]
+    data: bytes, size: tuple[int, int] | None, read: Callable[[bytes], Photo]
 ) -> Image.Image:
     """The bytes of a mask picture, white on the subject -> mode L, for a photo of this size.
 
     Args:
         data: any accepted format, of the photo's shape, also smaller or larger.
-        size: width and height of the upright photo.
+        size: width and height of the upright photo; None if it cannot be read.
         read: decodes it, as `read_photo` does.
 
     Raises: PictureNotMaskError, if it is clearly coloured, or of another shape and not drawn in two
@@ -77,6 +77,7 @@ def mask_from_file(
         mask = read(data)
     except PhotoError as error:
         raise PhotoError(f"its mask is not used: {error}") from error
+    size = size or mask.size
     ratio = (mask.size[0] * size[1]) / (mask.size[1] * size[0])
     has_shape = 1 - _SHAPE_TOLERANCE <= ratio <= 1 + _SHAPE_TOLERANCE
     # Where a mask is transparent, it says so with its transparency: its colours were not meant.

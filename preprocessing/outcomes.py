@@ -75,14 +75,16 @@ def _read(
     What is named like its mask, but is a picture, comes to something by itself.
     """
     position, file = numbered_file
-    if file.problem:
-        return (_skipped(position, file, file.problem),)
     try:
+        if file.problem:
+            raise PhotoError(file.problem)
         photo = decode(file.data)
     except PhotoError as error:
-        return (_skipped(position, file, str(error)),)
-    own_mask = read_mask(photo, file.mask, decode_mask)
-    outcome = _cut(position, file, photo, own_mask, cut)
+        outcome = _skipped(position, file, str(error))
+        own_mask = read_mask(None, file.mask, decode_mask)
+    else:
+        own_mask = read_mask(photo, file.mask, decode_mask)
+        outcome = _cut(position, file, photo, own_mask, cut)
     if not own_mask.is_picture:
         return (outcome,)
     picture = File(

@@ -3,12 +3,14 @@
 import logging
 import re
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
+from preprocessing.decoders import DecodeBudget
 from preprocessing.errors import ArchiveError, PictureError, PromptError
 from preprocessing.prepare import Prepared, prepare_examples
 from preprocessing.templates import TEMPLATES
@@ -138,6 +140,42 @@ def test_transparency_and_enlargement_are_both_remarked(tmp_path):
     (report,) = prepare(archive).reports
     assert report.reason.startswith("transparent pixels filled with white")
     assert "too small, enlarged 2.0x" in report.warnings
+
+
+def test_pictures_of_one_moment_are_told_by_their_cameras_clock(tmp_path):
+    files = []
+    for number in range(3):
+        exif = Image.Exif()
+        taken = f"2026:05:01 12:0{number}:00"
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = taken
+        files.append((f"{number}.jpg", encode(noise(96, 72, number), "JPEG", exif=exif)))
+    warnings = prepare(write(tmp_path, zip_of(*files))).warnings
+    assert any("3 of 3 pictures were taken within 5 minutes" in told for told in warnings)
+
+
+@pytest.mark.parametrize("lost", [photo(1)[:900], encode(noise(9, 9)), b"hello"])
+def test_a_picture_that_is_named_like_the_mask_of_a_lost_one_is_used(tmp_path, lost):
+    files = (("anna.jpg", lost), ("anna2.jpg", photo(2)), ("anna_mask.jpg", photo(3)))
+    prompts = ("{} one", "{} two", "{} in a mask")
+    prepared = prepare(write(tmp_path, zip_of(*files)), custom_prompts=prompts)
+    assert [report.used for report in prepared.reports] == [False, True, True]
+    assert [example.prompts[0] for example in prepared.examples] == ["{} two", "{} in a mask"]
+
+
+def test_the_mask_of_a_lost_picture_is_no_picture(tmp_path):
+    mask = Image.new("L", (96, 72))
+    mask.paste(255, (0, 0, 48, 72))
+    files = (("1.jpg", photo(1)[:900]), ("1_mask.png", encode(mask)), ("2.jpg", photo(2)))
+    assert len(prepare(write(tmp_path, zip_of(*files))).reports) == 2
+
+
+def test_all_pictures_of_a_set_share_its_time(tmp_path, monkeypatch):
+    large = encode(noise(1_000, 1_000), compress_level=1)  # some clocks count hundredths of seconds
+    archive = zip_of(*((f"{n}.png", large) for n in range(9)))  # more than are read at once
+    no_time = partial(DecodeBudget, set_seconds=1e-6)
+    monkeypatch.setattr("preprocessing.outcomes.DecodeBudget", no_time)
+    with pytest.raises(PictureError, match="take too long to decode"):
+        prepare(write(tmp_path, archive))
 
 
 def test_neither_pictures_nor_addresses_is_explained():
