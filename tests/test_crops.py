@@ -1,10 +1,11 @@
 """Which square of a photo is trained on."""
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from preprocessing.crops import crop_around_face, crop_square
+from preprocessing.crops import crop_about_mass, crop_around_face, crop_square
 
 sides = st.integers(1, 6000)
 resolutions = st.sampled_from((64, 256, 512, 1024))
@@ -27,6 +28,16 @@ def test_a_wide_photo_is_cropped_in_the_middle():
 
 def test_a_tall_photo_is_cropped_nearer_to_the_top_where_heads_are():
     assert crop_square((100, 300)) == (0, 80, 100, 180)
+
+
+@pytest.mark.parametrize("size", [(300, 100), (100, 300)])
+def test_the_soft_edge_of_a_mask_does_not_move_the_square(size):
+    default = crop_square(size)
+    start = max(default[:2])
+    mass = np.zeros(300)
+    mass[start + 10 : start + 90] = 1
+    mass[start - 2 : start] = 0.5  # a hundredth of all
+    assert crop_about_mass(size, mass) == default
 
 
 @given(st.tuples(sides, sides))
@@ -90,9 +101,10 @@ def test_where_there_is_little_room_hair_goes_before_chin_and_neck_before_hair()
     # a tall portrait: the square begins above the hair, although its middle would be lower
     _, top, _, _ = crop_around_face((600, 1000), (150, 250, 450, 600), 64, 1)
     assert top <= 250 - 0.5 * 350
-    # a face as tall as the square: the chin stays
+    # a face as tall as the square: the chin stays, and so does the forehead
     _, top, _, bottom = crop_around_face((600, 2000), (0, 700, 500, 1290), 64, 1)
     assert bottom >= 1290
+    assert top <= 700
 
 
 @pytest.mark.parametrize(("position", "side"), [(1, 900), (2, 900), (3, 1500), (6, 1500)])

@@ -6,8 +6,15 @@ import torch
 from PIL import Image, ImageDraw
 
 from preprocessing.crops import crop_around_face, crop_square
+from preprocessing.cuts import read_mask
 from preprocessing.errors import PhotoError
-from preprocessing.masks import BACKGROUND_WEIGHT, crop_mask, mask_from_file, mask_of_head
+from preprocessing.masks import (
+    BACKGROUND_WEIGHT,
+    crop_mask,
+    marks_nothing,
+    mask_from_file,
+    mask_of_head,
+)
 from preprocessing.photos import Photo, read_photo, resize
 from tests.pictures import encode, noise
 from training.batches import loss_weight
@@ -46,6 +53,29 @@ def test_a_mask_is_cropped_exactly_where_the_picture_is(scale):
 def test_a_mask_of_another_shape_is_refused_with_both_sizes():
     with pytest.raises(PhotoError, match=r"200 x 300 pixels, the picture 300 x 200.*same shape"):
         mask_from_file(encode(disc((200, 300), (90, 90), 40)), (300, 200), at_64)
+
+
+def test_a_mask_of_nearly_the_same_shape_is_refused_too():
+    """Stretched by a twentieth it would mark what is beside the subject."""
+    with pytest.raises(PhotoError, match="same shape"):
+        mask_from_file(encode(disc((315, 200), (90, 90), 40)), (300, 200), at_64)
+
+
+def test_if_a_mask_cannot_be_read_the_pictures_transparency_is_its_mask():
+    picture = noise(90, 60)
+    picture.putalpha(disc((90, 60), (40, 30), 20))
+    photo = at_64(encode(picture))
+    own_mask = read_mask(photo, encode(noise(90, 60).convert("L"))[:200], at_64)
+    assert own_mask.mask is photo.alpha
+    assert own_mask.mask is not None
+    assert own_mask.remark == "its transparency is its mask"
+    assert own_mask.warning.startswith("its mask is not used: ")
+
+
+@pytest.mark.parametrize(("value", "is_nothing"), [(0, True), (5, True), (40, False)])
+def test_the_last_of_a_soft_edge_marks_nothing(value, is_nothing):
+    mask = crop_mask(Image.new("L", (90, 60), value), (90, 60), crop_square((90, 60)), 64)
+    assert marks_nothing(mask) == is_nothing
 
 
 def test_a_mask_that_an_editor_rounded_is_taken():

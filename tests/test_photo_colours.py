@@ -156,6 +156,17 @@ def test_a_colour_that_stands_for_transparency_becomes_white(mode):
     assert (pixels_of(encode(image, transparency=colour))[:32] == 255).all()
 
 
+def test_transparency_is_turned_upright_with_its_picture():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter to the right: what is left will be on top
+    image = plain((10, 20, 30, 255), "RGBA")
+    image.paste((0, 0, 0, 0), (0, 0, 32, 64))
+    photo = read_photo(encode(image, exif=exif.tobytes()), 64)
+    assert (np.asarray(photo.image)[:32] == 255).all()
+    assert (np.asarray(photo.alpha)[:32] == 0).all()
+    assert (np.asarray(photo.alpha)[32:] == 255).all()
+
+
 def test_an_opaque_picture_with_an_alpha_channel_is_used_without_remark():
     image = noise(64, 64).convert("RGBA")
     np.testing.assert_array_equal(pixels_of(encode(image)), np.asarray(noise(64, 64)))
