@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -22,6 +23,7 @@ class Handler(BaseHTTPRequestHandler):
     server: "Server"
 
     def do_GET(self) -> None:
+        self.server.asked.append(self.headers)
         answers = self.server.answers.get(self.path.partition("?")[0], [Answer(status=404)])
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         self.send_response(answer.status)
@@ -44,6 +46,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: dict[str, list[Answer]] = {}
+        self.asked: list[Message] = []  # the headers of each request
         self.is_over = threading.Event()
 
     def offer(self, path: str, *answers: Answer) -> str:

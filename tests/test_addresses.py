@@ -9,6 +9,7 @@ from preprocessing.download import PUBLIC_ADDRESSES, DownloadPolicy, read_addres
 from preprocessing.errors import DownloadError
 from preprocessing.share_links import direct_link
 from tests.loopback import Answer, Server, running_server
+from tests.pictures import photo
 
 THIS_MACHINE_TOO = replace(PUBLIC_ADDRESSES, allow_loopback=True)
 
@@ -113,6 +114,29 @@ def test_an_endless_address_does_not_flood_the_report():
 def test_too_many_addresses_are_refused():
     with pytest.raises(DownloadError, match="holds 1,001 addresses"):
         list(read_addresses(("http://example.com/1.jpg",) * 1001, THIS_MACHINE_TOO))
+
+
+def test_all_that_addresses_lead_to_is_bounded_together(server, monkeypatch):
+    monkeypatch.setattr("preprocessing.download.MAX_UNPACKED_BYTES", 2 * len(photo()))
+    urls = tuple(server.offer(f"/{number}.jpg", Answer((photo(),))) for number in range(3))
+    with pytest.raises(DownloadError, match="instance_data_urls leads to more than"):
+        list(read_addresses(urls, THIS_MACHINE_TOO))
+
+
+def test_no_proxy_is_asked_as_it_would_ask_private_networks_for_us(server, monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # where nobody listens
+    url = server.offer("/1.jpg", Answer((photo(),)))
+    (file,) = read_addresses((url,), THIS_MACHINE_TOO)
+    assert file.data == photo()
+
+
+def test_files_are_asked_for_as_they_are_and_not_in_a_librarys_name(server):
+    list(read_addresses((server.offer("/1.jpg", Answer((photo(),))),), THIS_MACHINE_TOO))
+    (headers,) = server.asked
+    assert headers["Accept-Encoding"] == "identity"
+    assert headers["User-Agent"].startswith("Mozilla/5.0 ")
 
 
 # The two forms of the old manual, and what is behind them: past the page that warns of large files.

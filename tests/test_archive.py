@@ -59,6 +59,12 @@ def test_files_come_in_the_order_of_their_names():
     assert names_in(data) == ["a.jpg", "b.jpg", "c.jpg"]
 
 
+def test_the_order_of_names_is_that_of_their_characters():
+    """docs/pictures.md says so, for who looks for the picture of a number."""
+    data = zip_of(*((f"{stem}.jpg", photo()) for stem in ("a", "2", "Z", "10")))
+    assert names_in(data) == ["10.jpg", "2.jpg", "Z.jpg", "a.jpg"]
+
+
 def test_what_computers_leave_behind_is_passed_over():
     litter = (
         *("__MACOSX/._1.jpg", "x/._1.jpg", ".DS_Store", "x/Thumbs.db", "desktop.ini", ".git/a"),

@@ -83,6 +83,16 @@ def test_an_archive_that_is_too_large_is_refused_by_its_size(tmp_path):
             list(read_files(source, "sparse.zip"))
 
 
+def test_a_single_picture_that_is_too_large_is_told_and_not_read(tmp_path):
+    with (tmp_path / "1.jpg").open("w+b") as source:
+        source.write(photo())
+        source.truncate(201 * 2**20)
+        with allocating_less_than(2**20):
+            (file,) = read_files(source, "1.jpg")
+    assert "201 MiB is too large" in file.problem
+    assert file.data == b""
+
+
 def test_only_one_photo_is_held_in_memory_at_a_time():
     bmp = encode(noise(600, 600), "BMP")
     source = io.BytesIO(zip_of(*((f"{number}.bmp", bmp) for number in range(20))))

@@ -162,6 +162,22 @@ def test_a_picture_that_is_named_like_the_mask_of_a_lost_one_is_used(tmp_path, l
     assert [example.prompts[0] for example in prepared.examples] == ["{} two", "{} in a mask"]
 
 
+def test_a_picture_that_is_named_like_a_mask_stands_where_its_name_does(tmp_path):
+    """And takes the prompt of that place, although it is met with the picture before it."""
+    files = (("anna.jpg", photo(1)), ("anna_mask.jpg", photo(2)), ("bob.jpg", photo(3)))
+    prompts = ("{} one", "{} in a mask", "{} three")
+    prepared = prepare(write(tmp_path, zip_of(*files[::-1])), custom_prompts=prompts)
+    assert [report.name for report in prepared.reports] == [name for name, _ in files]
+    assert [example.prompts for example in prepared.examples] == [(one,) for one in prompts]
+
+
+def test_pictures_that_are_named_like_masks_count_for_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr("preprocessing.entries.MAX_PICTURES", 3)
+    files = ((f"{n}{end}.jpg", photo(n)) for n in range(2) for end in ("", "_mask"))
+    with pytest.raises(PictureError, match="More than 3 pictures"):
+        prepare(write(tmp_path, zip_of(*files)))
+
+
 def test_the_mask_of_a_lost_picture_is_no_picture(tmp_path):
     mask = Image.new("L", (96, 72))
     mask.paste(255, (0, 0, 48, 72))

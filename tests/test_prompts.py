@@ -92,6 +92,11 @@ def test_a_prompt_that_cannot_be_trained_with_is_refused_by_its_number():
         prompts_of("face", 2, ("{} at sea", "  "))
 
 
+def test_too_many_prompts_are_refused():
+    with pytest.raises(PromptError, match="holds 10,001 prompts; at most 10,000"):
+        prompts_of("face", 2, ("{} at sea",) * 10_001)
+
+
 def test_a_task_that_does_not_exist_is_refused():
     with pytest.raises(PromptError, match="face, object, style, location; got 'car'"):
         prompts_of("car", 1, ())

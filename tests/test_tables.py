@@ -111,6 +111,15 @@ def test_the_first_of_two_rows_for_a_picture_is_used():
     assert read_table(table, "metadata.jsonl") == {"1.jpg": "a dog"}
 
 
+def test_the_first_of_two_tables_that_name_a_picture_is_used():
+    tables = (
+        ("captions.csv", b"file_name,text\n1.jpg,a dog\n"),
+        ("metadata.csv", b"file_name,text\n1.jpg,a cat\n2.jpg,a bird\n"),
+    )
+    captions = captions_in(("1.jpg", photo(1)), ("2.jpg", photo(2)), *tables)
+    assert captions == {"1.jpg": "a dog", "2.jpg": "a bird"}
+
+
 def test_a_letter_may_be_stored_apart_from_its_accent_as_macs_do():
     name = "Café.jpg"
     apart = unicodedata.normalize("NFD", name)

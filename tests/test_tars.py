@@ -169,6 +169,18 @@ def test_a_tar_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(tmp_pat
         files_in(data)
 
 
+def test_a_file_with_holes_is_skipped_with_the_reason():
+    def make_holes(info: tarfile.TarInfo) -> None:
+        info.type = tarfile.GNUTYPE_SPARSE
+
+    data = tar_of_one(make_holes)
+    holes, picture = files_in(
+        with_checksum(data[:483] + b"%011o\0" % 5_000 + data[495:512]) + data[512:]
+    )
+    assert "stored with holes" in holes.problem
+    assert picture.data == photo()
+
+
 @pytest.mark.parametrize("size", [-512, -1024, -(2**40), 2**40, 2**62])
 def test_a_forged_size_neither_leads_in_a_circle_nor_past_the_end(size):
     for kind in (tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
