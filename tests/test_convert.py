@@ -80,6 +80,20 @@ def test_a_mistake_and_a_file_without_words_are_told(tmp_path: Path) -> None:
     assert convert(tmp_path, "in.safetensors").stdout.splitlines()[1] == "words: none, only a LoRA"
 
 
+def test_the_precision_is_kept_unless_another_is_asked_for(tmp_path: Path) -> None:
+    source, out, words = (tmp_path / f"{name}.safetensors" for name in ("in", "out", "words"))
+    write_lora(sd15_lora(rank=1, dtype=torch.float32), source, "diffusers", "fp32")
+
+    assert main([str(source), str(out)]) == 0
+    assert (read_lora(out).output_format, read_lora(out).save_precision) == ("kohya", "fp32")
+    asked = ("--format=kohya", "--precision=bf16", "--no-embeddings", f"--embeddings={words}")
+    assert main([str(source), str(out), *asked]) == 0
+
+    assert {tensor.dtype for tensor in contents(out)[0].values()} == {torch.bfloat16}
+    assert all(name.startswith("lora_") for name in contents(out)[0])
+    assert list(contents(words)[0]) == ["emb_params"]
+
+
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
@@ -146,3 +160,16 @@ def test_a_missing_folder_is_made_and_a_full_disk_told(
     assert told.count("\n") == 1
     assert main(typed) == 0
     assert_same(read_lora(Path(typed[1])).lora, read_lora(Path(typed[0])).lora)
+
+
+def test_a_file_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "lora.safetensors"
+    write_lora(sd15_lora(rank=1), path)
+    before = path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o644  # others may read it, as any file
+
+    with full_disk(100_000), pytest.raises(OSError, match="File too large"):
+        write_lora(sd15_lora(), path)
+
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]

@@ -209,6 +209,20 @@ def test_layers_that_numbers_cannot_tell_are_refused_by_the_numbered_format(path
             assert_same(read_lora(path).lora, partial)
 
 
+def test_each_part_of_a_file_of_others_has_an_alpha_of_its_own(path: Path) -> None:
+    lora = sd15_lora(embeddings={})
+    write_lora(lora, path, "diffusers")
+    adapters = {"unet.lora_alpha": 8, "text_encoder.lora_alpha": 2}
+
+    read = read_lora(
+        write_raw(path, contents(path)[0], {"lora_adapter_metadata": json.dumps(adapters)})
+    ).lora
+
+    for part, factor in (("unet", 2), ("text_encoder", 0.5)):
+        for layer, pair in getattr(lora, part).items():
+            assert torch.equal(getattr(read, part)[layer].up, factor * pair.up)
+
+
 def test_a_lora_of_one_part_only_is_written_and_read(path: Path) -> None:
     for part, output_format in product(("unet", "text_encoder"), FORMATS):
         changes: dict[str, object] = {part: {}}
@@ -267,6 +281,9 @@ def test_numbers_that_the_file_cannot_hold_are_refused(tmp_path: Path) -> None:
         with pytest.raises(FormatError, match="numbers too large for fp16"):
             write_lora(huge, tmp_path / "lora.safetensors", output_format)
     assert list(tmp_path.iterdir()) == []
+    lost = replace(lora, embeddings={"<s1>": torch.full((768,), torch.nan)})
+    with pytest.raises(FormatError, match="numbers too large"):
+        write_lora(lost, tmp_path / "lora.safetensors", "diffusers")
     write_lora(huge, tmp_path / "lora.safetensors", "kohya", "bf16")  # reaches further than fp16
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from cli.sampling import build_pipeline
 from preprocessing.example import Example
 from tests.conftest import TINY, VISIBLE
-from tests.lora_files import Layer, contents, recorded_order
+from tests.lora_files import Layer, assert_same, contents, lora_for, recorded_order
 from tests.models import merge
 from training.base_model import BaseModel
 from training.formats import load, read_lora, unload, write_lora
@@ -107,6 +107,16 @@ def test_all_192_layers_of_sd15_get_the_numbers_that_the_old_stack_gave_them() -
     shuffled = random.Random(0).sample(text_paths, len(text_paths))
     assert sort_paths("text_encoder", shuffled) == text_paths == list(text_encoder_paths(12))
     assert (len(paths), len(text_paths)) == (144, 48)
+
+
+def test_words_keep_the_order_in_which_they_are_written(tmp_path: Path) -> None:
+    rows = {token: torch.full((768,), float(i)) for i, token in enumerate(("<s2>", "<s10>", "<a>"))}
+    lora = lora_for(recorded_order("unet"), recorded_order("text_encoder"), 1, embeddings=rows)
+    write_lora(lora, tmp_path / "lora.safetensors")
+
+    assert_same(read_lora(tmp_path / "lora.safetensors").lora, lora)
+    ranks = {v for n, v in contents(tmp_path / "lora.safetensors")[1].items() if n[-5:] == ":rank"}
+    assert ranks == {"1"}
 
 
 @pytest.mark.slow
