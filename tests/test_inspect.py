@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cli.inspect import main
+from cli.inspect import main, parse_inspection
 from tests.conftest import REPOSITORY
 from tests.pictures import encode, noise, photo, write, zip_of
 
@@ -48,10 +48,19 @@ def test_an_example_is_inspected_with_its_own_task(tmp_path):
         assert sheet.width > 4 * 192
 
 
+def test_what_is_typed_goes_before_what_goes_with_an_example():
+    example = str(REPOSITORY / "examples" / "mono-style.zip")
+
+    seen = parse_inspection([example, "--task=object", "--custom-prompts=a photo of {}"])
+
+    assert seen.inputs.task == "object"
+    assert seen.custom_prompts == "a photo of {}"
+
+
 def test_it_starts_without_loading_torch_or_diffusers(tmp_path):
     """Asked in a process of its own, since this one has loaded everything."""
     code = (
-        "import sys; from cli.inspect import main; status = main(sys.argv[1:]);"
+        "import sys; from cli.inspect import main, parse_inspection; status = main(sys.argv[1:]);"
         " print(status, sorted({'torch', 'diffusers', 'transformers', 'cog'} & set(sys.modules)))"
     )
     typed = [write_zip(tmp_path), "--task", "object", "--out", tmp_path / "seen"]

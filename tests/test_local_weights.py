@@ -102,10 +102,10 @@ def test_half_precision_is_taken_where_there_is_a_choice(tmp_path: Path) -> None
     for path in (path for path in TINY.rglob("*") if path.is_file()):
         (source / path.relative_to(TINY)).parent.mkdir(parents=True, exist_ok=True)
         (source / path.relative_to(TINY)).write_bytes(path.read_bytes())
-    half = {
-        n: t.half() for n, t in load_file(TINY / "vae/diffusion_pytorch_model.safetensors").items()
-    }
-    save_file(half, source / "vae/diffusion_pytorch_model.fp16.safetensors")
+    half = load_file(TINY / "vae/diffusion_pytorch_model.safetensors")
+    full = {name: tensor.float() for name, tensor in half.items()}
+    for ending, tensors in ((".fp16.safetensors", half), (".safetensors", full)):
+        save_file(tensors, source / f"vae/diffusion_pytorch_model{ending}")
 
     import_model(MODELS["stable-diffusion-v1-5"], source, tmp_path / "weights", check_trainable)
 

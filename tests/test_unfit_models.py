@@ -22,6 +22,7 @@ UNFIT_CONFIGS = {
     "XL's width": ("unet", {"cross_attention_dim": 2048}, "(a Stable Diffusion XL, perhaps)"),
     "XL": ("unet", {"addition_embed_type": "text_time"}, "(a Stable Diffusion XL, perhaps)"),
     "unCLIP": ("unet", {"class_embed_type": "projection"}, "more than the text of one encoder"),
+    "image": ("unet", {"encoder_hid_dim_type": "image_proj"}, "more than the text of one encoder"),
     "no scheduler": ("scheduler", {"_class_name": None}, "does not say which scheduler it is for"),
 }
 
