@@ -116,6 +116,14 @@ def test_kohyas_metadata_say_which_stable_diffusion_2_it_is_for(
     assert metadata["modelspec.prediction_type"] == predicts
 
 
+def test_a_file_without_words_names_none(tmp_path: Path) -> None:
+    write_lora(sd15_lora(embeddings={}), tmp_path / "lora.safetensors", "kohya")
+
+    _, metadata = contents(tmp_path / "lora.safetensors")
+    told = {"ss_tag_frequency", "modelspec.trigger_phrase", "modelspec.usage_hint", "vana.trigger"}
+    assert not told & metadata.keys()
+
+
 def shapes(lora: TrainedLora, path: Path, output_format: str) -> dict[str, tuple[int, ...]]:
     write_lora(lora, path, output_format)
     tensors, _ = contents(path)
