@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from preprocessing.crops import crop_around_face, crop_square
-from preprocessing.cuts import read_mask
+from preprocessing.cuts import cut_square, read_mask
 from preprocessing.errors import PhotoError
 from preprocessing.masks import (
     BACKGROUND_WEIGHT,
@@ -48,6 +48,18 @@ def test_a_mask_is_cropped_exactly_where_the_picture_is(scale):
     restored = (cropped - BACKGROUND) * 255 / (255 - BACKGROUND)
     assert abs(restored - image).mean() < 2  # Lanczos and bilinear differ along the edge
     assert abs((restored > 127) != (image > 127)).mean() < 0.01
+
+
+def test_a_mask_fits_a_picture_that_was_decoded_small():
+    photo = at_64(encode(Image.new("RGB", (1600, 1200)), "JPEG"))
+    assert photo.image.width < photo.size[0]
+    strip = Image.new("L", (160, 120))
+    strip.paste(255, (40, 0, 80, 120))  # in the photo from 400 to 800
+    cut = cut_square(photo, strip, 64)
+    assert cut.crop == (200, 0, 1400, 1200)
+    values = np.asarray(cut.mask)
+    assert values[:, 12:31].min() == 255
+    assert values[:, :9].max() == values[:, 34:].max() == BACKGROUND
 
 
 def test_a_mask_of_another_shape_is_refused_with_both_sizes():

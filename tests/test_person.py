@@ -83,7 +83,7 @@ def numbers(*values: float) -> np.ndarray:
 
 
 def test_who_is_someone_else_is_told():
-    pictures = [(numbers(0),), (numbers(0.1),), (numbers(5), numbers(9))]
+    pictures = [(numbers(0),), (numbers(0.1),), (numbers(9), numbers(5))]
     assert choose_person(pictures)[2] == Choice(index=0, is_alike=False)
 
 

@@ -160,10 +160,16 @@ def test_a_crop_out_of_a_huge_photo_is_not_enlarged(tmp_path):
     canvas.paste(astronaut().resize((1800, 1800)), (2000, 900))
     photo = read_photo(encode(canvas, "JPEG"), 128, 4)
     assert photo.image.width < photo.size[0] / 4
-    found = cut_portraits(photo, None, 1, resolution=128)
+    mask = Image.new("L", (640, 480))
+    mask.paste(255, (0, 0, 279, 480))  # to the middle of her face
+    found = cut_portraits(photo, mask, 1, resolution=128)
     left, top, right, bottom = found.cuts[0].crop
     assert (right - left) * photo.image.width / photo.size[0] >= 128
     assert is_inside((2000 + 640, 900 + 228, 2000 + 935, 900 + 605), (left, top, right, bottom))
+    middle = round((2790 - left) * 128 / (right - left))
+    marked = np.asarray(found.cuts[0].mask)
+    assert marked[:, : middle - 4].min() == 255
+    assert marked[:, middle + 4 :].max() < 64
 
 
 def test_in_a_large_set_only_the_most_prominent_face_of_a_picture_is_kept():

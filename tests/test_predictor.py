@@ -240,6 +240,13 @@ def test_what_breaks_on_our_side_is_told_by_a_reference_only(
     assert "my cat" not in logged
 
 
+def test_the_servers_log_quotes_no_message(capfd: pytest.CaptureFixture[str]) -> None:
+    words = "_".join(("my", "cat"))  # (the log may quote this line of code)
+    with pytest.raises(InternalError), answered(TrainingInputs()):
+        raise RuntimeError(words)
+    assert words not in capfd.readouterr().err
+
+
 def test_a_run_writes_one_file_and_says_how_long_each_stage_took(
     base: BaseModel, photo: Path, tmp_path: Path
 ) -> None:

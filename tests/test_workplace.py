@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -46,6 +47,13 @@ def test_the_folder_is_private_and_goes_with_its_process(tmp_path: Path) -> None
     assert process.wait(timeout=60) == 0
     assert not folder.exists()
     assert files(tmp_path) == []
+
+
+def test_a_folder_that_others_could_look_into_is_closed_to_them(tmp_path: Path) -> None:
+    root = tmp_path / f"{ROOT_NAME}-{os.getuid()}"
+    root.mkdir(mode=0o755)
+    Workplace(tmp_path).remove()
+    assert oct(root.stat().st_mode & 0o777) == "0o700"
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next_but_not_a_living_ones(
@@ -140,3 +148,19 @@ def test_time_passes_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", str(port))
     with stopped_with_the_server():
         time.sleep(0.1)
+
+
+def test_a_run_is_stopped_when_its_server_closes_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    from service import server_watch
+
+    monkeypatch.setattr(server_watch, "SECONDS_BETWEEN_LOOKS", 0.02)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("PORT", str(server.getsockname()[1]))
+
+        def work() -> None:
+            server.close()
+            for _ in range(500):
+                time.sleep(0.01)
+
+        with pytest.raises(server_watch.ServerStopped), server_watch.stopped_with_the_server():
+            work()
