@@ -91,6 +91,7 @@ def _json_rows(text: str) -> Iterator[dict[str, object]]:
 def _csv_rows(text: str) -> Iterator[dict[str, object]]:
     header = text.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=header.count)
+    is_one_open = text.count('"') % 2 == 1  # and what follows it, rows and all, is one cell
     try:
         rows = csv.DictReader(
             io.StringIO(text, newline=""),
@@ -98,12 +99,14 @@ def _csv_rows(text: str) -> Iterator[dict[str, object]]:
             skipinitialspace=True,  # or the quotes of `1.jpg, "a dog, asleep"` would not be seen
             restkey=_REST,
         )
-        for row in rows:
+        for number, row in enumerate(rows, 1):
             rest = [part for part in row.pop(_REST, ()) if part]
             cells = {str(column).strip().lower(): value for column, value in row.items()}
             last = next(reversed(cells), "")
             if rest and last in _TEXT_COLUMNS:  # a sentence with commas, not in quotes
                 cells[last] = f"{delimiter} ".join((cells[last], *rest))
+            if is_one_open and any("\n" in str(cell) for cell in cells.values()):
+                raise CaptionError(f'a quote (") in its row {number} is opened and not closed')
             yield cells
     except csv.Error as error:
         raise CaptionError("it is not in the form of a CSV") from error

@@ -1,5 +1,6 @@
 """`script/convert`, as it is typed."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -162,11 +163,21 @@ def test_a_missing_folder_is_made_and_a_full_disk_told(
     assert_same(read_lora(Path(typed[1])).lora, read_lora(Path(typed[0])).lora)
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_others_may_read_a_file_as_the_umask_says(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_lora(sd15_lora(rank=1), tmp_path / "lora.safetensors")
+    finally:
+        os.umask(before)
+
+    assert (tmp_path / "lora.safetensors").stat().st_mode & 0o777 == mode
+
+
 def test_a_file_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
     write_lora(sd15_lora(rank=1), path)
     before = path.read_bytes()
-    assert path.stat().st_mode & 0o777 == 0o644  # others may read it, as any file
 
     with full_disk(100_000), pytest.raises(OSError, match="File too large"):
         write_lora(sd15_lora(), path)

@@ -94,14 +94,9 @@ def run_download(
         "try: download(HubModel(**fields), Path(sys.argv[2]))\n"
         "except WeightsError as error: sys.exit(str(error))\n"
     )
-    variables = {
-        **os.environ,
-        "HF_ENDPOINT": address,
-        "HF_HUB_OFFLINE": "0",
-        "HF_HOME": str(folder.parent / "home"),
-        "HF_TOKEN": TOKEN,
-        **environment,
-    }
+    home = str(folder.parent / "home")
+    client = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": home, "HF_TOKEN": TOKEN}
+    variables = os.environ | client | environment
     command = [sys.executable, "-c", code, json.dumps(dataclasses.asdict(model)), str(folder)]
     return subprocess.run(
         command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, timeout=100
@@ -166,12 +161,11 @@ def test_a_process_that_was_killed_loses_nothing(hub: Hub, folder: Path) -> None
     check_complete(folder)
 
 
-def test_more_than_the_whole_file_is_begun_anew(hub: Hub, folder: Path) -> None:
-    """As when a server sent more than it had announced."""
-    unfinished = folder.with_name(f"{folder.name}.partial") / "unet"
-    unfinished.mkdir(parents=True)
-    name = "diffusion_pytorch_model.safetensors.unfinished"
-    (unfinished / name).write_bytes(FILES[BIG] + b"more")
+@pytest.mark.parametrize("ending", [".unfinished", ""])
+def test_what_is_there_already_is_begun_anew(hub: Hub, folder: Path, ending: str) -> None:
+    unet = folder.with_name(f"{folder.name}.partial") / "unet"
+    unet.mkdir(parents=True)
+    (unet / f"diffusion_pytorch_model.safetensors{ending}").write_bytes(FILES[BIG] + b"more")
 
     result = run_download(hub.address, folder)
 
@@ -254,6 +248,12 @@ def test_a_proxy_that_cannot_be_used(hub: Hub, folder: Path, proxy: str) -> None
     message = last_line(run_download(hub.address, folder, ALL_PROXY=proxy, NO_PROXY=""))
 
     assert "HTTP_PROXY, HTTPS_PROXY and ALL_PROXY must name an http:// proxy" in message
+
+
+@pytest.mark.parametrize("file", ["/nowhere/certificates.pem", __file__])
+def test_certificates_that_cannot_be_used(hub: Hub, folder: Path, file: str) -> None:
+    result = run_download(hub.address, folder, SSL_CERT_FILE=file)
+    assert "SSL_CERT_FILE a file of certificates" in last_line(result)
 
 
 def test_a_machine_that_is_told_to_stay_offline(hub: Hub, folder: Path) -> None:

@@ -58,6 +58,13 @@ def test_a_table_speaks_of_the_pictures_in_its_own_folder():
     assert captions_in(*files) == {"1.jpg": "", "x/1.jpg": "a dog"}
 
 
+def test_a_cell_in_quotes_may_have_lines_and_a_bare_quote_is_a_character():
+    table = b'file_name,text\n1.jpg,"a dog,\nasleep"\n2.jpg,a cat\n'
+    assert read_table(table, "captions.csv") == {"1.jpg": "a dog, asleep", "2.jpg": "a cat"}
+    table = b'file_name,text\n1.jpg,a 5" dog\n2.jpg,a cat\n'
+    assert read_table(table, "captions.csv") == {"1.jpg": 'a 5" dog', "2.jpg": "a cat"}
+
+
 def test_rows_without_a_picture_are_counted_in_the_log_and_not_named(caplog):
     caplog.set_level(logging.DEBUG)
     table = b"file_name,text\n1.jpg,a dog\nsecret.jpg,a cat\nsecret2.jpg,a cat\n"
@@ -77,6 +84,8 @@ def test_rows_without_a_picture_are_counted_in_the_log_and_not_named(caplog):
         ("captions.csv", "\nfile_name,text\n1.jpg,a dog", "no row has both"),
         ("captions.csv", "1.jpg,a dog\n2.jpg,a cat", "no row has both a file's name"),
         ("captions.csv", f"file_name,text\n1.jpg,{'v' * 200_000}", "not in the form of a CSV"),
+        ("captions.csv", 'text,file_name\na cat,2.jpg\n"a dog,1.jpg\na bird,3.jpg', "in its row 2"),
+        ("captions.csv", 'file_name,text\n1.jpg,"a dog\n2.jpg,"a cat"\n', "in its row 1"),
         ("captions.csv", "file_name,text\nz.jpg,a dog", "none of its rows names a picture"),
         ("captions.csv", "file_name,text\n" + "1.jpg,a dog\n" * 400_000, "more than 4,096 KiB"),
     ],

@@ -67,7 +67,7 @@ def printed(folder: Path) -> str:
     before = files_in(folder)
     typed = (
         "discs.zip --task object --seed 3 --max_train_steps_ti 8 --max-train-steps-tuning 8"
-        " --evaluate others.zip"
+        " --evaluate others.zip --precision bf16"
     )
     run = subprocess.run(
         ["repository/script/train", *typed.split()],
@@ -128,6 +128,7 @@ def test_the_report_tells_what_was_used_and_gained(folder: Path) -> None:
     report = json.loads((folder / "repository/output/discs.safetensors.report.json").read_text())
 
     assert report["inputs"]["seed"] == 3
+    assert report["machine"]["precision"] == "bfloat16"
     assert report["inputs"]["resolution"] == 64
     pictures = report["pictures"]
     assert (pictures["num_used"], pictures["num_skipped"]) == (3, 1)

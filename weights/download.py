@@ -2,7 +2,9 @@
 
 import errno
 import logging
+import os
 import shutil
+import ssl
 from pathlib import Path
 
 import httpx2
@@ -49,15 +51,8 @@ def download(model: HubModel, destination: Path) -> None:
                 fetch_file(model, hub_path, partial)
             complete(partial, model, model.name)
             partial.rename(destination)
-    except (*UNREACHABLE, OSError) as error:
+    except (*UNREACHABLE, OSError, ImportError, ValueError) as error:
         raise WeightsError(explain(error, model)) from error
-    except (ImportError, ValueError) as error:  # the client's, of what the environment asks of it
-        raise WeightsError(
-            f"{model.name} could not be fetched: the network's settings cannot be used"
-            f" ({type(error).__name__}). HTTP_PROXY, HTTPS_PROXY and ALL_PROXY must name an http://"
-            " proxy, none of socks, and HF_TOKEN a token of the hub. Mend or unset them, then run"
-            " this again: it goes on where it stopped."
-        ) from error
 
 
 def check_space(model: HubModel, partial: Path) -> None:
@@ -120,7 +115,7 @@ def is_as_pinned(path: Path, file: HubFile) -> bool:
     return path.stat().st_size == file.size and sha256_of(path) == file.sha256
 
 
-def explain(error: OSError | httpx2.RequestError, model: HubModel) -> str:
+def explain(error: Exception, model: HubModel) -> str:
     """What stood in the way, and what to do."""
     again = "then run this again: it goes on where it stopped."
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
@@ -137,14 +132,28 @@ def explain(error: OSError | httpx2.RequestError, model: HubModel) -> str:
         )
     if isinstance(error, OfflineModeIsEnabled):
         return f"HF_HUB_OFFLINE is set, so {model.name} may not be fetched. Unset it, {again}"
-    if isinstance(error, UNREACHABLE) or error.errno is None:  # the client's own have no number
+    if is_about_settings(error):
+        return (
+            f"{model.name} could not be fetched: the network's settings cannot be used"
+            f" ({type(error).__name__}). HTTP_PROXY, HTTPS_PROXY and ALL_PROXY must name an http://"
+            " proxy, none of socks, SSL_CERT_FILE a file of certificates, and HF_TOKEN a token of"
+            f" the hub. Mend or unset them, {again}"
+        )
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, UNREACHABLE) or number is None:  # the client's own have no number
         answer = f"it answered with status {status}" if status else type(error).__name__
         return (
             f"{model.name} could not be fetched: the connection to the hub failed ({answer}). Check"
             f" the network and the proxy, {again}"
         )
-    what = "the disk is full" if error.errno in NO_SPACE else str(error.strerror)
+    what = "the disk is full" if number in NO_SPACE else os.strerror(number)
     return (
         f"{model.name} could not be written: {what}. It needs {model.num_bytes / 1e9:.1f} GB under"
         f" weights/. Mend that, {again}"
     )
+
+
+def is_about_settings(error: Exception) -> bool:
+    """The client's, of what the environment asks of it. That of a missing file names no file."""
+    is_missing = isinstance(error, FileNotFoundError) and error.filename is None
+    return is_missing or isinstance(error, ImportError | ValueError | ssl.SSLError)
