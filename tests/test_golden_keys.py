@@ -96,22 +96,25 @@ def test_each_of_their_names_is_read_as_the_layer_that_it_names(
 
 
 @pytest.mark.parametrize(
-    ("prediction_type", "architecture", "predicts"),
+    ("prediction_type", "family", "architecture", "predicts"),
     [
-        ("v_prediction", "stable-diffusion-v2-768-v/lora", "v"),
-        ("epsilon", "stable-diffusion-v2-512/lora", "epsilon"),
+        ("v_prediction", "sd_v2_v", "stable-diffusion-v2-768-v/lora", "v"),
+        ("epsilon", "sd_v2", "stable-diffusion-v2-512/lora", "epsilon"),
     ],
 )
 def test_kohyas_metadata_say_which_stable_diffusion_2_it_is_for(
-    prediction_type: str, architecture: str, predicts: str, tmp_path: Path
+    prediction_type: str, family: str, architecture: str, predicts: str, tmp_path: Path
 ) -> None:
-    """The two have the same shapes: programs that sort LoRAs know them by this alone."""
+    """The two have the same shapes: programs that sort LoRAs know them by this alone.
+
+    The families' names are those that kohya's trainer gives them.
+    """
     lora = replace(sd21_lora(), origin=Origin(prediction_type=prediction_type))
 
     write_lora(lora, tmp_path / "lora.safetensors", "kohya")
 
     _, metadata = contents(tmp_path / "lora.safetensors")
-    assert (metadata["ss_base_model_version"], metadata["ss_v2"]) == ("sd_v2", "True")
+    assert (metadata["ss_base_model_version"], metadata["ss_v2"]) == (family, "True")
     assert metadata["modelspec.architecture"] == architecture
     assert metadata["modelspec.prediction_type"] == predicts
 

@@ -118,7 +118,7 @@ def training_metadata(lora: TrainedLora) -> dict[str, str]:
     origin, word = lora.origin, bundle_name(lora)
     size = origin.resolution
     known = {
-        "ss_base_model_version": {768: "sd_v1", 1024: "sd_v2"}.get(text_width(lora)),
+        "ss_base_model_version": _family(lora),
         "ss_v2": text_width(lora) == 1024,
         "ss_network_module": "networks.lora",
         "ss_network_dim": lora.rank,
@@ -137,6 +137,12 @@ def training_metadata(lora: TrainedLora) -> dict[str, str]:
         else None,
     }
     return {name: str(value) for name, value in known.items() if value is not None}
+
+
+def _family(lora: TrainedLora) -> str | None:
+    """As kohya's trainer names it: `sd_v2_v` is what predicts the velocity."""
+    name = {768: "sd_v1", 1024: "sd_v2"}.get(text_width(lora))
+    return f"{name}_v" if name and lora.origin.prediction_type == "v_prediction" else name
 
 
 def model_spec(lora: TrainedLora) -> dict[str, str]:
