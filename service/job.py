@@ -16,10 +16,10 @@ from preprocessing.prepare import Prepared, prepare_examples
 from preprocessing.prompts import parse_list
 from service.workplace import storage_error
 from training.base_model import BaseModel
-from training.formats import write_lora
+from training.formats import check_layers, write_lora
 from training.origin import Origin
 from training.phase import Report
-from training.pivotal import Trained, train
+from training.pivotal import Trained, lora_without_numbers, train
 from training.settings import (
     SettingsError,
     TrainingInputs,
@@ -76,14 +76,17 @@ def make_lora(
 
     Raises:
         SettingsError, PictureError: mistakes of the caller's; the message says what to do.
-        TrainingDivergedError, FormatError: the training went astray.
+        FormatError: the file has no place for the model's layers, or the training went astray.
+        TrainingDivergedError: the training went astray.
         StorageError: the file could not be written.
     """
     inputs, seconds = request.inputs, dict[str, float]()
     last_second = time.monotonic() + max_seconds
     base.card.resolution.check(inputs.resolution, base.card.name)
     settings = settings_of(base, inputs)
-    date = date_to_write()  # before the training, that a mistake is told before it
+    # Before the training, that a mistake is told before it.
+    date = date_to_write()
+    check_layers(lora_without_numbers(base), inputs.output_format)
     log_settings(settings)
 
     with timed("pictures", seconds):

@@ -3,15 +3,26 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from cli.trainable import build_without_weights
+from preprocessing.errors import PictureError
 from preprocessing.example import Example
+from service.job import Request, make_lora
 from tests.conftest import noise_image
-from tests.models import CONFIGS, TEXT_WIDTH, build_small_model, save_small_model
+from tests.models import (
+    CONFIGS,
+    SMALL_KINDS,
+    TEXT_WIDTH,
+    build_small_model,
+    build_text_encoder,
+    build_unet,
+    save_small_model,
+)
 from training.base_model import (
     FACTORS,
     BaseModel,
@@ -20,11 +31,12 @@ from training.base_model import (
     skip_divisions,
 )
 from training.compute import pick_compute
+from training.formats import FormatError
 from training.loss import denoising_loss, denoising_target, uniform_weight
 from training.phase import Progress
-from training.pivotal import Trained, train
-from training.settings import TrainingSettings
-from training.trained_lora import TEXT_ENCODER_TARGETS, UNET_TARGETS
+from training.pivotal import Trained, lora_without_numbers, train
+from training.settings import TrainingInputs, TrainingSettings
+from training.trained_lora import TEXT_ENCODER_TARGETS, UNET_TARGETS, LoraPair
 from weights.folder import read_json
 from weights.manifest import MODELS
 
@@ -104,9 +116,41 @@ def test_each_family_trains_to_the_end(small_base: tuple[str, BaseModel], short:
     assert len(trained.lora.text_encoder) == 2 * 4
     pairs = [*trained.lora.unet.values(), *trained.lora.text_encoder.values()]
     assert all(pair.up.abs().max() > 0 for pair in pairs)
+    expected = lora_without_numbers(base)
+    assert shapes_of(trained.lora.unet) == shapes_of(expected.unet)
+    assert shapes_of(trained.lora.text_encoder) == shapes_of(expected.text_encoder)
     assert {len(row) for row in trained.lora.embeddings.values()} == {TEXT_WIDTH}
     assert all(torch.isfinite(torch.tensor(h.losses)).all() for h in trained.histories)
     assert all(torch.equal(before[n], t) for n, t in base.unet.state_dict().items())
+
+
+def shapes_of(pairs: dict[str, LoraPair]) -> dict[str, tuple[int, int]]:
+    """Path -> (out, in) of each layer."""
+    return {path: (pair.up.shape[0], pair.down.shape[1]) for path, pair in pairs.items()}
+
+
+def test_what_the_file_has_no_place_for_is_told_before_the_training(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    """Of 1.x there are smaller copies, with all its widths and fewer blocks."""
+    kind = SMALL_KINDS["SD 1.5, shallow"]
+    fewer = replace(base, unet=build_unet(kind), text_encoder=build_text_encoder(kind))
+
+    def make(output_format: str) -> None:
+        request = Request(
+            instance_data=None,
+            instance_data_urls=None,
+            custom_prompts=None,
+            inputs=TrainingInputs(resolution=64, output_format=output_format),  # type: ignore[arg-type]
+            name="lora",
+        )
+        make_lora(fewer, request, tmp_path, ignore)
+
+    with pytest.raises(FormatError, match="use kohya or diffusers"):
+        make("lora_diffusion")
+    for output_format in ("kohya", "diffusers"):  # only the pictures are missing
+        with pytest.raises(PictureError):
+            make(output_format)
 
 
 def test_each_family_learns_the_target_it_predicts(small_base: tuple[str, BaseModel]) -> None:

@@ -28,6 +28,7 @@ from training.settings import LrScheduler, TrainingSettings, TuningSettings
 from training.trained_lora import (
     TEXT_ENCODER_TARGETS,
     UNET_TARGETS,
+    LoraPair,
     TrainedLora,
     canonical_text_encoder_path,
 )
@@ -100,6 +101,29 @@ def all_lora_layers(
         lora_layers(base.text_encoder, TEXT_ENCODER_TARGETS, rank, generator, **how) as text_layers,
     ):
         yield unet_layers, text_layers
+
+
+def lora_without_numbers(base: BaseModel) -> TrainedLora:
+    """The layers that `train` will hand back, with rank 1, no words and no memory."""
+
+    def pairs(module: nn.Module, targets: tuple[str, ...]) -> dict[str, LoraPair]:
+        ends = tuple(f".{target}" for target in targets)
+        return {
+            path: LoraPair(
+                down=torch.empty(1, layer.in_features, device="meta"),
+                up=torch.empty(layer.out_features, 1, device="meta"),
+            )
+            for path, layer in module.named_modules()
+            if isinstance(layer, nn.Linear) and path.endswith(ends)
+        }
+
+    text_encoder = pairs(base.text_encoder, TEXT_ENCODER_TARGETS)
+    return TrainedLora(
+        embeddings={},
+        unet=pairs(base.unet, UNET_TARGETS),
+        text_encoder={canonical_text_encoder_path(path): p for path, p in text_encoder.items()},
+        rank=1,
+    )
 
 
 def _tune(

@@ -61,6 +61,11 @@ def write_lora(
     write_file(path, tensors, metadata, module.hash_metadata)
 
 
+def check_layers(lora: TrainedLora, output_format: str) -> None:
+    """Raises: FormatError, when `write_lora` would refuse its layers, whatever their numbers."""
+    FORMATS[output_format].to_tensors(lora, torch.float16)
+
+
 def read_lora(path: Path) -> StoredLora:
     """Read a file of any of the formats, by this trainer or another.
 
