@@ -43,12 +43,29 @@ class Workplace:
     def use_for_temporary_files(self) -> None:
         """Also for those of libraries, and for the uploads that Cog hands to the predictor."""
         tempfile.tempdir = str(self.folder)
+        # Cog writes an upload before it calls the predictor, which could only then look for the
+        # folder. The standard library calls this function for each of its files.
+        tempfile.gettempdir = self.present
+
+    def present(self) -> str:
+        """The folder, made again if something that tidies up old ones in /tmp has removed it.
+
+        Raises: StorageError.
+        """
+        if not self.folder.is_dir():
+            try:
+                self.folder.parent.mkdir(mode=0o700, exist_ok=True)
+                with _locked(self.folder.parent):
+                    self.folder.mkdir(mode=0o700, exist_ok=True)
+                    os.close(self._lock)  # that of the folder which is gone
+                    self._lock = _lock(self.folder)
+            except OSError as error:
+                raise storage_error("Temporary files could not be written", error) from error
+        return str(self.folder)
 
     def clear(self, keep: Iterable[object] = ()) -> None:
-        """Remove all that is there but `keep`."""
-        for folder in (self.folder.parent, self.folder):  # something may tidy up old ones in /tmp
-            folder.mkdir(mode=0o700, exist_ok=True)
-        for path in self.folder.iterdir():
+        """Remove all that is there but `keep`. Raises: StorageError."""
+        for path in Path(self.present()).iterdir():
             if path not in keep:
                 _remove(path)
 

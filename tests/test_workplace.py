@@ -1,10 +1,12 @@
 """Where temporary files go, and that they are gone whatever happens to the process."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -136,7 +138,25 @@ def test_a_folder_that_somebody_tidied_away_is_made_again(
     workplace.clear()
     assert oct(workplace.folder.parent.stat().st_mode & 0o777) == "0o700"
     assert workplace.new_folder().exists()
+    Workplace(tmp_path).remove()  # a server that starts must not take the new one for abandoned
+    assert workplace.folder.exists()
     workplace.remove()
+
+
+def test_an_upload_finds_the_folder_that_somebody_tidied_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tempdir", "gettempdir"):  # to be put back after the test
+        monkeypatch.setattr(tempfile, name, getattr(tempfile, name))
+    workplace = Workplace(tmp_path)
+    workplace.use_for_temporary_files()
+    shutil.rmtree(workplace.folder.parent)
+    with tempfile.NamedTemporaryFile() as upload:  # as Cog does, before it calls the predictor
+        assert Path(upload.name).parent == workplace.folder
+    shutil.rmtree(tmp_path)
+    with pytest.raises(StorageError, match="Set TMPDIR to a folder") as told:
+        tempfile.mkdtemp()
+    assert str(tmp_path) not in str(told.value)
 
 
 def test_time_passes_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
