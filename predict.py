@@ -15,6 +15,7 @@ from typing import Optional
 from cog import BasePredictor, Input, Path
 
 from service.answers import answered, free_memory
+from service.cog_files import COGS_FOLDER, close_to_others, remove_old
 from service.job import MadeLora, Request, log_machine, make_lora
 from service.server_watch import stopped_with_the_server
 from service.workplace import Workplace
@@ -39,6 +40,8 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
         self.workplace = Workplace(pathlib.Path(tempfile.gettempdir()))
         self.workplace.use_for_temporary_files()
+        close_to_others(COGS_FOLDER)
+        remove_old(COGS_FOLDER)
         self.max_seconds = max_training_seconds()
         self.base = load_base_model(base_model_folder(), pick_compute())
         log_machine(self.base)
@@ -135,6 +138,7 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
     ) -> Path:
         """Coerce what JSON leaves open (5.0 is a whole number, 1 is a rate) and make the LoRA."""
         self.workplace.clear(keep=[instance_data])  # what the run before left for Cog to read
+        remove_old(COGS_FOLDER)
         inputs = TrainingInputs(
             task=task,  # type: ignore[arg-type]  # checked there, as all the others
             resolution=whole(resolution),
