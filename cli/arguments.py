@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cli.files import OUTPUT, find_example, first_example, near, require_file
-from cli.parser import Parser
+from cli.parser import Parser, path_of
 from predict import Predictor, output_name
 from training.base_card import base_model_folder
 from training.compute import DTYPES
@@ -90,12 +90,14 @@ def build_parser() -> Parser:
         description="Train a LoRA from a zip of pictures; show and measure what it learned.",
         epilog="What is not given here is what the base model recommends, or else the form's.",
     )
-    parser.add_argument("zip", nargs="?", type=Path, help="pictures; default: the first example")
+    parser.add_argument("zip", nargs="?", type=path_of, help="pictures; default: the first example")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="default: output/<name of the zip>.safetensors"
+        "--out", type=path_of, metavar="FILE", help="default: output/<name of the zip>.safetensors"
     )
-    parser.add_argument("--evaluate", type=Path, metavar="ZIP", help="other pictures to measure on")
-    parser.add_argument("--base", type=Path, metavar="DIR", help="another base model")
+    parser.add_argument(
+        "--evaluate", type=path_of, metavar="ZIP", help="other pictures to measure on"
+    )
+    parser.add_argument("--base", type=path_of, metavar="DIR", help="another base model")
     parser.add_argument(
         "--precision", choices=DTYPES, help="of the frozen weights; default: what the device does"
     )
@@ -135,4 +137,10 @@ def checked_out(out: Path) -> Path:
         raise SettingsError(f"--out must name a .safetensors file; got {str(out)!r}.")
     if out.is_dir():
         raise SettingsError(f"{str(out)!r} is a folder. Choose another --out.")
+    try:
+        str(out).encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(
+            f"--out must be UTF-8, or its file could not be read back; got {str(out)!r}."
+        ) from error
     return out

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cli.files import writing_to
-from cli.parser import Parser
-from cli.progress import in_words
+from cli.parser import Parser, path_of
+from cli.progress import in_words, tell_progress
 from training.formats.errors import FormatError
 from training.formats.kohya import bundle_name
 from training.formats.table import FORMATS, PRECISIONS, StoredLora, read_lora, write_lora
@@ -27,7 +27,7 @@ OUT, say what the file is."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    tell_progress(logging.INFO)
     try:
         run(build_parser().parse_args(arguments))
     except (FormatError, SettingsError, OSError) as error:
@@ -38,8 +38,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def build_parser() -> Parser:
     parser = Parser(prog="script/convert", description=DESCRIPTION)
-    parser.add_argument("source", type=Path, metavar="IN")
-    parser.add_argument("destination", nargs="?", type=Path, metavar="OUT")
+    parser.add_argument("source", type=path_of, metavar="IN")
+    parser.add_argument("destination", nargs="?", type=path_of, metavar="OUT")
     parser.add_argument(
         "--format",
         choices=tuple(FORMATS),
@@ -55,7 +55,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "--embeddings",
-        type=Path,
+        type=path_of,
         metavar="FILE",
         help="also write the learned words, as a textual-inversion file",
     )

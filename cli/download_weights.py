@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.parser import Parser
-from cli.progress import in_words
+from cli.parser import Parser, path_of
+from cli.progress import in_words, tell_progress
 from training.settings import SettingsError
 from weights.download import download
 from weights.folder import WeightsError, check_complete
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str], weights: Path = WEIGHTS) -> int:
 def build_parser() -> Parser:
     parser = Parser(prog="script/download-weights", description=__doc__)
     parser.add_argument("--model", choices=sorted(MODELS), default=STABLE_DIFFUSION_1_5.name)
-    parser.add_argument("--from", dest="source", type=Path, metavar="PATH")
+    parser.add_argument("--from", dest="source", type=path_of, metavar="PATH")
     return parser
 
 
@@ -64,5 +64,5 @@ def get(options: argparse.Namespace, weights: Path) -> None:
 
 def set_up_logging() -> None:
     """Our own lines only: the client would print every address, with the signatures in it."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    tell_progress(logging.INFO)
     logging.getLogger("httpx2").setLevel(logging.WARNING)

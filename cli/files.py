@@ -1,11 +1,11 @@
 """Where the command line finds and puts things."""
 
 import json
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from training.settings import SettingsError, Task
@@ -81,7 +81,8 @@ def require_writable(out: Path) -> None:
     """
     if not out.name:
         raise SettingsError(f"--out must end in a name for the files; got {str(out)!r}.")
-    with writing_to(out), tempfile.TemporaryFile(dir=out.parent) as file:
+    prefix, suffix = f".{out.name}.", "-words"  # no name that is written with it is longer
+    with writing_to(out), NamedTemporaryFile(prefix=prefix, suffix=suffix, dir=out.parent) as file:
         file.write(bytes(TRIAL_BYTES))
 
 

@@ -21,7 +21,7 @@ from cli.files import (
     require_writable,
     writing_to,
 )
-from cli.parser import Parser
+from cli.parser import Parser, path_of
 from cli.pictures import describe_pictures
 from cli.progress import in_words, tell_progress
 from preprocessing.decoders import DecoderError
@@ -94,15 +94,15 @@ def build_parser() -> Parser:
         description="Say and show what a training would do with pictures, without training.",
         epilog="Writes NAME.pictures.png and NAME.report.json.",
     )
-    parser.add_argument("zip", nargs="?", type=Path, help="of pictures; or one picture")
+    parser.add_argument("zip", nargs="?", type=path_of, help="of pictures; or one picture")
     parser.add_argument(
-        "--out", type=Path, metavar="NAME", help="default: output/<name of the zip>"
+        "--out", type=path_of, metavar="NAME", help="default: output/<name of the zip>"
     )
     parser.add_argument("--task", choices=get_args(Task), help=f"default: {TrainingInputs().task}")
     parser.add_argument(
         "--resolution", type=int, metavar="N", help="default: what the base model recommends"
     )
-    parser.add_argument("--base", type=Path, metavar="DIR", help="another base model")
+    parser.add_argument("--base", type=path_of, metavar="DIR", help="another base model")
     for name in ("instance_data_urls", "custom_prompts"):
         parser.add_argument(
             f"--{name}", f"--{name.replace('_', '-')}", metavar="TEXT", help="as on the form"

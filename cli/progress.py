@@ -1,5 +1,6 @@
 """How the commands tell what they are doing."""
 
+import io
 import logging
 import os
 import sys
@@ -13,7 +14,12 @@ SECONDS_BETWEEN_LINES = 2.0
 
 
 def tell_progress(level: int) -> None:
-    """Log lines of this level and above go to standard output, as they are."""
+    """Log lines of this level and above go to standard output, as they are.
+
+    What it cannot write, it writes as `\\udcfc`: on a disk from elsewhere, names need not be text.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=level, format="%(message)s", handlers=[PipeHandler(sys.stdout)])
 
 

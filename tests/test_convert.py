@@ -105,6 +105,10 @@ def test_the_precision_is_kept_unless_another_is_asked_for(tmp_path: Path) -> No
         ("in.safetensors link.safetensors", "are the same file. Choose another OUT."),
         ("missing.safetensors", "missing.safetensors: No such file or directory."),
         ("text.safetensors", "This is no safetensors file, or not a whole one."),
+        (
+            "na\udcefve.safetensors",
+            "The file's name, or that of a folder on its path, is not UTF-8",
+        ),
         ("pictures.zip", "pictures.zip is a zip, not a LoRA. Name a .safetensors file."),
         ("broken.zip", "broken.zip is a zip, not a LoRA. Name a .safetensors file."),
         ("model.pt", "This is a pickled PyTorch file"),
@@ -136,6 +140,7 @@ def test_what_cannot_be_meant_is_answered_with_a_sentence(
     (tmp_path / "broken.zip").write_bytes((tmp_path / "pictures.zip").read_bytes()[-22:])
     torch.save({"weight": torch.zeros(2)}, tmp_path / "model.pt")
     (tmp_path / "link.safetensors").symlink_to("in.safetensors")
+    (tmp_path / "na\udcefve.safetensors").symlink_to("in.safetensors")
     monkeypatch.chdir(tmp_path)
     before = Path("in.safetensors").read_bytes()
 
@@ -145,6 +150,41 @@ def test_what_cannot_be_meant_is_answered_with_a_sentence(
     assert sentence in told
     assert told.count("\n") == 1
     assert Path("in.safetensors").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_reader_who_has_seen_enough_does_not_end_the_work(tmp_path: Path) -> None:
+    """As in `script/convert in.safetensors out.safetensors | head -1`."""
+    write_lora(sd15_lora(rank=1), tmp_path / "in.safetensors")
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+
+    run = subprocess.run(
+        [REPOSITORY / "script" / "convert", "in.safetensors", "out.safetensors"],
+        cwd=tmp_path,
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write_end)
+
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert read_lora(tmp_path / "out.safetensors").output_format == "kohya"
+
+
+def test_the_home_folder_is_found_where_no_shell_looks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shells replace a ~ at the beginning of a word only."""
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    write_lora(sd15_lora(rank=1), tmp_path / "in.safetensors")
+
+    assert main(["in.safetensors", "--embeddings=~/words.safetensors"]) == 0
+
+    assert (tmp_path / "home" / "words.safetensors").is_file()
+    assert not (tmp_path / "~").exists()
 
 
 def test_a_missing_folder_is_made_and_a_full_disk_told(

@@ -171,6 +171,21 @@ def test_a_reader_who_has_seen_enough_does_not_end_the_work(tmp_path):
     assert (tmp_path / "seen.report.json").is_file()
 
 
+def test_a_name_that_is_no_text_is_told_as_well_as_it_can_be(tmp_path):
+    """An old disk's Latin-1, where the terminal expects UTF-8."""
+    archive = write_zip(tmp_path).rename(tmp_path / "f\udcfcr.zip")
+    run = subprocess.run(
+        [sys.executable, "-m", "cli", "inspect", archive, "--task", "object", "--out", archive],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines()[-1].endswith("f\\udcfcr.zip.report.json")
+
+
 def test_a_size_of_another_base_model_can_be_tried_without_having_it(tmp_path, monkeypatch):
     monkeypatch.setenv("BASE_MODEL", "weights/stable-diffusion-v1-5")
     typed = [str(write_zip(tmp_path)), "--task", "object", "--out", str(tmp_path / "seen")]

@@ -163,6 +163,11 @@ def test_the_report_tells_what_was_used_and_gained(folder: Path) -> None:
         ("discs.zip --out lora.pt", ".safetensors"),
         ("discs.zip --base nowhere", "script/download-weights"),
         (
+            f"discs.zip --out {'long' * 60}.safetensors",
+            ".safetensors': File name too long. Choose another --out.",
+        ),
+        ("discs.zip --out Gr\udcfc\udcdfe.safetensors", "--out must be UTF-8"),
+        (
             "discs.zip --out text.zip/lora.safetensors",
             "Nothing can be written to 'text.zip/lora.safetensors': File exists. Choose another",
         ),

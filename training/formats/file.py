@@ -82,6 +82,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         OSError: when it cannot be opened.
     """
     _check_head(path)
+    _check_name(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -121,6 +122,16 @@ def _check_head(path: Path) -> None:
         )
     if header_bytes > MAX_HEADER_BYTES:
         raise FormatError(f"This is no safetensors file, or not a whole one. {_ADVICE}")
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise FormatError(
+            "The file's name, or that of a folder on its path, is not UTF-8, as the library that"
+            " reads it needs. Rename it."
+        ) from error
 
 
 def _is_pickle(head: bytes) -> bool:
