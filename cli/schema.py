@@ -8,6 +8,7 @@ rules of tests/form_rules.py.
 """
 
 import json
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +18,19 @@ from typing import Any
 from cog._adt import InputField, OutputKind, PredictorInfo, Repetition  # noqa: TID251
 from cog._inspector import create_predictor  # noqa: TID251
 
+from cli.progress import in_words
+
 SCHEMA_PATH = Path(".cog/openapi_schema.json")
 REPEATED = (Repetition.REPEATED, Repetition.OPTIONAL_REPEATED)
 NULLABLE = (Repetition.OPTIONAL, Repetition.OPTIONAL_REPEATED)
 
 
 def main(arguments: Sequence[str]) -> int:
-    write_schema(Path(arguments[0] if arguments else "."))
+    try:
+        write_schema(Path(arguments[0] if arguments else "."))
+    except OSError as error:
+        sys.stderr.write(f"The server's form cannot be written: {in_words(error)}\n")
+        return 1
     return 0
 
 

@@ -30,7 +30,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     # In a process of its own: it needs the model's libraries, whose memory this one would keep.
     write_schema = [sys.executable, "-m", "cli", "schema"]
-    subprocess.run(write_schema, check=True, process_group=0)
+    if status := subprocess.run(write_schema, check=False, process_group=0).returncode:
+        return status
     sys.stderr.write(f"http://{HOST}:{port}/health-check says READY when the model is loaded.\n")
     # The server hears Ctrl-C all the same, and ends its worker, which must not have ended before.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -36,6 +37,23 @@ def test_a_port_that_is_taken_is_named(
     told = capsys.readouterr().err
     assert "cannot be used: Address already in use. Choose another: PORT=" in told
     assert told.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".cog").write_text("where a folder should be made")
+
+    run = subprocess.run(
+        [sys.executable, "-m", "cli", "serve"],
+        cwd=tmp_path,
+        env={**os.environ, "PORT": str(free_port()), "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 1
+    assert run.stderr == "The server's form cannot be written: .cog: File exists.\n"
 
 
 def test_help_starts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
