@@ -11,7 +11,7 @@ import torch
 
 from tests.conftest import REPOSITORY
 from tests.lora_files import Layer, contents, lora_for, recorded_order, sd15_lora, write_raw
-from training.formats import read_lora, write_lora
+from training.formats import FORMATS, read_lora, write_lora
 from training.origin import Origin
 from training.trained_lora import LoraPair, TrainedLora
 
@@ -136,3 +136,23 @@ def shapes(lora: TrainedLora, path: Path, output_format: str) -> dict[str, tuple
 def layer_shapes(pairs: dict[str, LoraPair]) -> list[Layer]:
     """In the files' order."""
     return [Layer(path, len(pair.up), pair.down.shape[1]) for path, pair in pairs.items()]
+
+
+@pytest.mark.parametrize(("name", "num_rows"), [("s1s2", 2), ("my_cat-7", 1)])
+def test_a_bundled_embedding_keeps_its_name_through_every_format(
+    tmp_path: Path, name: str, num_rows: int
+) -> None:
+    """It is what people write in their prompts; a program may have dropped our metadata."""
+    path = tmp_path / "lora.safetensors"
+    write_lora(sd15_lora(embeddings={}), path, "kohya")
+    tensors, _ = contents(path)
+    bundled = f"bundle_emb.{name}.string_to_param.*"
+    rows = torch.randn(num_rows, 768, generator=torch.Generator().manual_seed(1))
+    write_raw(path, {**tensors, bundled: rows}, {})
+
+    for output_format in (*FORMATS, "kohya"):
+        write_lora(read_lora(path).lora, path, output_format)
+
+    found, metadata = contents(path)
+    assert torch.equal(found[bundled], rows)
+    assert metadata["modelspec.trigger_phrase"] == name

@@ -23,6 +23,7 @@ from training.trained_lora import LoraPair, TrainedLora
 BUNDLE = "bundle_emb"
 _SIDES = {"lora_down.weight": "down", "lora_up.weight": "up"}
 _ALPHA = "alpha"
+_NAME = re.compile(r"[\w-]+")  # of a bundle
 _TEXT_ENCODERS = ("lora_te_", "lora_te1_")  # the second: files of SDXL trainers for SD 1.x
 
 _UNET_NAME = re.compile(
@@ -109,7 +110,13 @@ def bundle_name(lora: TrainedLora) -> str:
     Letters and digits only, and all rows under one name: AUTOMATIC1111 looks for a name's CLIP
     tokens among the prompt's, and CLIP joins a `>` with what follows it, so `<s1>` is not found in
     `<s1><s2>`, nor in `<s1>, smiling`; `s1s2` is found in all of these places.
+
+    Words that were read from a bundle get its name again: people know it.
     """
+    words = list(lora.embeddings)
+    name = words[0].removeprefix("<").removesuffix("-1>") if words else ""
+    if _NAME.fullmatch(name) and _row_names(name, len(words)) == words:
+        return name
     return re.sub(r"[^A-Za-z0-9]", "", "".join(lora.embeddings)) or "words"
 
 
@@ -201,6 +208,10 @@ def _unbundle(name: str, tensor: Tensor) -> dict[str, Tensor]:
     """
     word = name.partition(".")[0]
     rows = embedding_rows(word, tensor)
-    if len(rows) == 1:
-        return {word: rows[0]}
-    return {f"<{word}-{number}>": row for number, row in enumerate(rows, 1)}
+    return dict(zip(_row_names(word, len(rows)), rows, strict=True))
+
+
+def _row_names(name: str, num_rows: int) -> list[str]:
+    if num_rows == 1:
+        return [name]
+    return [f"<{name}-{number}>" for number in range(1, num_rows + 1)]
