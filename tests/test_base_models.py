@@ -34,7 +34,7 @@ from training.compute import pick_compute
 from training.formats import FormatError
 from training.loss import denoising_loss, denoising_target, uniform_weight
 from training.phase import Progress
-from training.pivotal import Trained, lora_without_numbers, train
+from training.pivotal import Trained, all_lora_layers, lora_without_numbers, train
 from training.settings import TrainingInputs, TrainingSettings
 from training.trained_lora import TEXT_ENCODER_TARGETS, UNET_TARGETS, LoraPair
 from weights.folder import read_json
@@ -151,6 +151,17 @@ def test_what_the_file_has_no_place_for_is_told_before_the_training(
     for output_format in ("kohya", "diffusers"):  # only the pictures are missing
         with pytest.raises(PictureError):
             make(output_format)
+
+
+def test_layers_that_a_cancelled_run_left_are_no_reason_to_refuse_the_next(base: BaseModel) -> None:
+    """They are taken off when it begins to train."""
+    expected = lora_without_numbers(base)
+
+    with all_lora_layers(base, 4, base.compute.generator(0)):
+        found = lora_without_numbers(base)
+
+    assert shapes_of(found.unet) == shapes_of(expected.unet)
+    assert shapes_of(found.text_encoder) == shapes_of(expected.text_encoder)
 
 
 def test_each_family_learns_the_target_it_predicts(small_base: tuple[str, BaseModel]) -> None:

@@ -108,13 +108,18 @@ def lora_without_numbers(base: BaseModel) -> TrainedLora:
 
     def pairs(module: nn.Module, targets: tuple[str, ...]) -> dict[str, LoraPair]:
         ends = tuple(f".{target}" for target in targets)
+        layers = (
+            (path.removesuffix(".base_layer"), layer)  # of a run that was cancelled, as in `train`
+            for path, layer in module.named_modules()
+            if isinstance(layer, nn.Linear)
+        )
         return {
             path: LoraPair(
                 down=torch.empty(1, layer.in_features, device="meta"),
                 up=torch.empty(layer.out_features, 1, device="meta"),
             )
-            for path, layer in module.named_modules()
-            if isinstance(layer, nn.Linear) and path.endswith(ends)
+            for path, layer in layers
+            if path.endswith(ends)
         }
 
     text_encoder = pairs(base.text_encoder, TEXT_ENCODER_TARGETS)
