@@ -41,12 +41,12 @@ def test_a_folder_of_the_same_name_on_the_shells_way_is_not_taken_for_it(tmp_pat
 
 
 def test_packages_of_another_python_are_left_to_it(tmp_path: Path) -> None:
-    """Other programs' set-up puts theirs on PYTHONPATH, before those that are installed here."""
+    """Other programs name theirs in the environment, where Python looks first."""
     (tmp_path / "numpy.py").write_text("raise ImportError('for Python 3.10')\n")
 
-    started = help_of(REPOSITORY / "script/inspect", tmp_path, PYTHONPATH=str(tmp_path))
+    theirs = dict.fromkeys(("PYTHONPATH", "PYTHONHOME"), str(tmp_path))
 
-    assert started.startswith("usage")
+    assert help_of(REPOSITORY / "script/inspect", tmp_path, **theirs).startswith("usage")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
