@@ -219,6 +219,23 @@ def test_how_many_updates_changed_nothing_is_told_once(
     told = [r.getMessage() for r in caplog.records if "changed nothing" in r.getMessage()]
     assert len(told) == 1
     assert told[0].startswith("inversion: 1 of 3 updates changed nothing")
+    assert "learned nothing" not in caplog.text
+
+
+@pytest.mark.slow
+def test_a_phase_of_which_no_update_changed_anything_is_warned_of(
+    overflowing: BaseModel,
+    examples: list[Example],
+    short: Settings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = short(max_train_steps_ti=2)  # one update
+    with open_lesson(overflowing, examples, settings, "inversion") as (phase, pictures):
+        generator = overflowing.compute.generator(0)
+        run_phase(phase, overflowing, pictures, generator, ignore)
+
+    warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert "inversion learned nothing: take more steps, or set PRECISION=fp32" in warned
 
 
 needs_gpu = (

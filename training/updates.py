@@ -147,6 +147,10 @@ class Updates:
                 num_skipped,
                 self._num_taken,
             )
+            if num_skipped == self._num_taken:
+                logger.warning(
+                    "%s learned nothing: take more steps, or set PRECISION=fp32", self.phase.name
+                )
 
 
 @contextmanager
