@@ -68,6 +68,10 @@ def words_beside(out: Path) -> Path:
 
 
 def require_file(path: Path | None) -> None:
+    if path is not None and path.parts[:1] in (("http:",), ("https:",)):
+        raise SettingsError(
+            "An address is no file. Give it as --instance_data_urls, or fetch it and name the file."
+        )
     if path is not None and path.is_dir():
         raise SettingsError(f"{str(path)!r} is a folder. Zip the pictures in it, and name the zip.")
     if path is not None and not path.is_file():
