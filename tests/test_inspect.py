@@ -98,7 +98,7 @@ def test_table_report_and_sheet_agree_and_tell_no_names(tmp_path, caplog):
         ("empty.zip", "holds no files"),
         ("pictures.zip --task car", "invalid choice: 'car'"),
         ("pictures.zip --resolution 63", "resolution must be a whole number from 64 to 1024"),
-        ("https://example.com/pictures.zip", "An address is no file. Give it as --instance_data_urls"),
+        ("https://example.com/pictures.zip", "An address is no file. Give it as --instance"),
         ("pictures.zip --resolution many", "invalid int value: 'many'"),
         ("pictures.zip --base nowhere", "--resolution 512"),
         ("/proc/self/mem", "A file: Invalid argument."),  # it opens, and cannot be read

@@ -153,7 +153,7 @@ def test_the_report_tells_what_was_used_and_gained(folder: Path) -> None:
     [
         ("missing.zip", "no file 'missing.zip'"),
         ("text.zip", "zip"),
-        ("https://example.com/pictures.zip", "An address is no file. Give it as --instance_data_urls"),
+        ("https://example.com/pictures.zip", "An address is no file. Give it as --instance"),
         ("discs.zip --evaluate text.zip", "zip"),
         ("discs.zip --evaluate missing.zip", "no file 'missing.zip'"),
         ("discs.zip --task car", "invalid choice: 'car'"),
