@@ -14,6 +14,7 @@ from typing import Optional
 
 from cog import BasePredictor, Input, Path
 
+from preprocessing.threads import start
 from service.answers import answered, free_memory
 from service.cog_files import COGS_FOLDER, close_to_others, remove_old
 from service.job import MadeLora, Request, log_machine, make_lora
@@ -42,6 +43,7 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
         self.workplace.use_for_temporary_files()
         close_to_others(COGS_FOLDER)
         remove_old(COGS_FOLDER)
+        start(bool)  # the first takes longest, and nobody can cancel it here
         self.max_seconds = max_training_seconds()
         self.base = load_base_model(base_model_folder(), pick_compute())
         log_machine(self.base)

@@ -5,8 +5,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
+from functools import cache, partial
+from queue import SimpleQueue
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # A wait without end cannot be cancelled: Cog's cancellation arrives between two lines of Python.
 _SECONDS_BETWEEN_LOOKS = 0.1
@@ -26,7 +28,7 @@ def map_in_order(
     """
     pending: deque[Future[Result]] = deque()
     for item in items:
-        pending.append(_start(function, item))
+        pending.append(start(partial(function, item)))
         if len(pending) >= num_threads:
             yield pending.popleft()
     yield from pending
@@ -43,14 +45,39 @@ def result_of(future: Future[Result], seconds: float = math.inf) -> Result:
     return future.result(timeout=0)
 
 
-def _start(function: Callable[[Item], Result], item: Item) -> Future[Result]:
+def start(function: Callable[[], Result]) -> Future[Result]:
+    """Call it in a daemon thread of its own, which is started where no cancellation can come.
+
+    In Python 3.11 a thread that is being started has the identity of the one that starts it: it
+    takes the exception that cancels that one, dies of it, and the other waits for it for ever.
+    """
     future: Future[Result] = Future()
 
     def work() -> None:
         try:
-            future.set_result(function(item))
+            future.set_result(function())
         except BaseException as error:
             future.set_exception(error)
 
-    Thread(target=work, daemon=True).start()
+    _starter().put((work, future))
     return future
+
+
+@cache
+def _starter() -> "SimpleQueue[tuple[Callable[[], None], Future[Any]]]":
+    """Started by the first call, which should come before there is something to cancel."""
+    waiting: SimpleQueue[tuple[Callable[[], None], Future[Any]]] = SimpleQueue()
+
+    def start_each() -> None:
+        while True:
+            _start_one(*waiting.get())
+
+    Thread(target=start_each, daemon=True).start()
+    return waiting
+
+
+def _start_one(work: Callable[[], None], future: Future[Any]) -> None:
+    try:
+        Thread(target=work, daemon=True).start()
+    except RuntimeError as error:  # the system has no thread left
+        future.set_exception(error)

@@ -10,6 +10,9 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+
+from preprocessing.threads import start
 
 DEFAULT_PORT = 5000  # Cog's own
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -29,8 +32,7 @@ def stopped_with_the_server() -> Iterator[None]:
         yield
         return
     is_over, may_raise = threading.Event(), threading.Lock()
-    arguments = (port, threading.get_ident(), is_over, may_raise)
-    threading.Thread(target=_watch, args=arguments, daemon=True).start()
+    start(partial(_watch, port, threading.get_ident(), is_over, may_raise))
     try:
         yield
     finally:

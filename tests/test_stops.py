@@ -1,7 +1,9 @@
 """Runs that do not end by themselves: cancelled at every stage, told to stop, killed."""
 
+import contextlib
 import ctypes
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -122,6 +124,31 @@ def test_a_wait_for_what_never_comes_can_be_cancelled() -> None:
     release.set()
     assert raised
     assert raised[0] - start < 1
+
+
+def test_a_cancellation_is_not_lost_to_a_thread_that_is_being_started() -> None:
+    """In Python 3.11 that one takes it, and whoever started it waits for ever: 1 time in 10."""
+
+    class Cancelled(BaseException):
+        pass
+
+    def start_threads(has_begun: threading.Event) -> None:
+        with contextlib.suppress(Cancelled):
+            for future in map_in_order(lambda _: None, itertools.count(), num_threads=2):
+                result_of(future)
+                has_begun.set()
+
+    for _ in range(100):
+        has_begun = threading.Event()
+        thread = threading.Thread(target=start_threads, args=(has_begun,), daemon=True)
+        thread.start()
+        has_begun.wait()
+        assert thread.ident
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident), ctypes.py_object(Cancelled)
+        )
+        thread.join(timeout=10)
+        assert not thread.is_alive()
 
 
 def test_a_wait_ends_when_its_time_is_over() -> None:
