@@ -203,8 +203,13 @@ def whole(value: float) -> int:
 
 
 def uploaded(instance_data: object) -> pathlib.Path | None:
-    """The uploaded file. Cog hands on text that is no URL as it is; it must never be opened."""
-    if instance_data is None or isinstance(instance_data, pathlib.Path):
+    """The uploaded file. Cog hands on text that is no URL as it is; it must never be opened.
+
+    An empty text is no file, as in the form's other fields.
+    """
+    if instance_data is None or instance_data == "":
+        return None
+    if isinstance(instance_data, pathlib.Path):
         return instance_data
     raise SettingsError(
         "instance_data is neither an uploaded file nor an http(s) address. Upload the zip, or give"

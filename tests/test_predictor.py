@@ -95,7 +95,7 @@ def test_what_is_no_whole_number_is_refused(predictor: Predictor, value: object)
         call(predictor, lora_rank=value)
 
 
-@pytest.mark.parametrize("text", ["/etc/hostname", "notaurl", "s3://bucket/photos.zip", ""])
+@pytest.mark.parametrize("text", ["/etc/hostname", "notaurl", "s3://bucket/photos.zip", " "])
 def test_text_in_place_of_a_file_is_never_opened(predictor: Predictor, text: str) -> None:
     with pytest.raises(SettingsError, match="neither an uploaded file nor"):
         call(predictor, instance_data=text)
