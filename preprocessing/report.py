@@ -14,7 +14,8 @@ logger = logging.getLogger(__name__)
 _MAX_ROWS = 40  # of the table in the log; a longer one is told in groups of equal rows
 _MAX_RANGES = 8  # of the numbers in a group
 _MAX_REASONS_IN_MESSAGE = 5
-_COUNT = re.compile(r"\b\d{1,9}\b")  # in a reason; not the digits in a host's name
+# In a reason: 9, 4.4 or 2,048; not the digits in a host's name or address.
+_COUNT = re.compile(r"(?<![\w.])\d{1,9}(?:,\d{3})*(?:\.\d+)?(?!\w|\.\d)")
 
 # Every line begins with the same word, so that the table can be picked out of a log.
 _ROW = "picture {:>5}  {:<7}  {:<11}  {:<16}  {:<9}  {:<5}  {:<15}  {}"
@@ -99,13 +100,17 @@ def _as_sentence(reason: str) -> str:
 
 def _merged(reasons: Sequence[str]) -> str:
     """One for many that differ in their counts only: "5 to 14 x 9 pixels is too small"."""
-    columns = zip(*(map(int, _COUNT.findall(one)) for one in reasons), strict=True)
+    columns = zip(*(_COUNT.findall(one) for one in reasons), strict=True)
     return _COUNT.sub(lambda _: _count_text(next(columns)), reasons[0])
 
 
-def _count_text(counts: Sequence[int]) -> str:
-    smallest, largest = min(counts), max(counts)
-    return str(smallest) if smallest == largest else f"{smallest} to {largest}"
+def _count_text(counts: Sequence[str]) -> str:
+    smallest, largest = min(counts, key=_value), max(counts, key=_value)
+    return smallest if smallest == largest else f"{smallest} to {largest}"
+
+
+def _value(count: str) -> float:
+    return float(count.replace(",", ""))
 
 
 def numbered(positions: Iterable[int]) -> str:

@@ -203,6 +203,20 @@ def test_reasons_that_differ_in_figures_only_are_told_as_one():
     )
 
 
+@pytest.mark.parametrize(
+    ("reasons", "expected"),
+    [
+        (["more than 2,048 MiB."], "1 file: more than 2,048 MiB."),
+        (["holds 20,000 files", "holds 9,000 files"], "2 files: holds 9,000 to 20,000 files."),
+        (["to 4.4 GiB", "to 10.05 GiB"], "2 files: to 4.4 to 10.05 GiB."),
+        (["address 1 (10.0.0.1): gone", "address 2 (10.0.0.2): gone"], "1 file: address 1 (10.0"),
+    ],
+)
+def test_figures_of_more_than_digits_are_told_as_they_were(reasons: list[str], expected: str):
+    told = nothing_usable([skipped(n, reason) for n, reason in enumerate(reasons, 1)])
+    assert told.startswith(f"No usable pictures. {expected}")
+
+
 def test_of_many_reasons_the_commonest_are_told_and_the_others_counted():
     reasons = ["dark", "dark", "red", "green", "blue", "grey", "white", "black", "black"]
     told = nothing_usable([skipped(n, reason) for n, reason in enumerate(reasons, 1)])
