@@ -20,7 +20,10 @@ LOOKS_BEFORE_STOPPING = 2  # in a row
 
 
 class ServerStopped(BaseException):  # no error, and nothing may handle it as one
-    """The server no longer listens."""
+    """The server no longer listens. Who still waits for the run is told."""
+
+    def __str__(self) -> str:  # it is raised without arguments
+        return "The server was stopped before the run was over. Try again when it is back."
 
 
 @contextmanager

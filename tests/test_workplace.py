@@ -182,5 +182,6 @@ def test_a_run_is_stopped_when_its_server_closes_its_port(monkeypatch: pytest.Mo
             for _ in range(500):
                 time.sleep(0.01)
 
-        with pytest.raises(server_watch.ServerStopped), server_watch.stopped_with_the_server():
+        stopped = pytest.raises(server_watch.ServerStopped, match=r"^The server was stopped .*\.$")
+        with stopped, server_watch.stopped_with_the_server():
             work()
