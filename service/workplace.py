@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT_NAME = "vana-lora"
@@ -123,7 +123,9 @@ def _lock(folder: Path) -> int:
 
 
 def _remove(path: Path) -> None:
+    """As far as it goes: on a disk that became read-only, what cannot be written is told later."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()

@@ -94,6 +94,15 @@ def test_all_is_cleared_but_what_is_to_be_kept(tmp_path: Path) -> None:
     assert tmp_path.exists()
 
 
+def test_what_cannot_be_removed_does_not_end_a_run(tmp_path: Path) -> None:
+    """As on a disk that became read-only: the error would name the file, and hide the run's own."""
+    workplace = Workplace(tmp_path)
+    folder, workplace.folder = workplace.folder, Path("/proc/self/fdinfo")  # the kernel's own files
+    workplace.clear()
+    workplace.folder = folder
+    workplace.remove()
+
+
 def test_somebody_elses_folder_of_that_name_is_left_alone(tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
