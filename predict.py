@@ -9,13 +9,15 @@ import pathlib
 import re
 import sys
 import tempfile
+import time
 import unicodedata
 from typing import Optional
 
-from cog import BasePredictor, Input, Path
+from cog import BasePredictor, Input, Path, URLPath
 
 from preprocessing.threads import start
 from service.answers import answered, free_memory
+from service.cog_downloads import fetch, leave_downloads_to_runs
 from service.cog_files import COGS_FOLDER, close_to_others, remove_old
 from service.job import MadeLora, Request, log_machine, make_lora
 from service.server_watch import stopped_with_the_server
@@ -43,6 +45,7 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
         self.workplace.use_for_temporary_files()
         close_to_others(COGS_FOLDER)
         remove_old(COGS_FOLDER)
+        leave_downloads_to_runs(URLPath, self.workplace)
         start(bool)  # the first takes longest, and nobody can cancel it here
         self.max_seconds = max_training_seconds()
         self.base = load_base_model(base_model_folder(), pick_compute())
@@ -174,9 +177,11 @@ class Predictor(BasePredictor):  # type: ignore[misc]  # Cog's classes are not t
 
     def make(self, request: Request) -> pathlib.Path:
         """Make the file. Cog reads it after `predict` returned: it stays until the next run."""
-        folder = self.workplace.new_folder()
+        last_second = time.monotonic() + self.max_seconds
+        fetch(request.instance_data, self.max_seconds)
+        folder, seconds_left = self.workplace.new_folder(), last_second - time.monotonic()
         made = make_lora(
-            self.base, request, folder, lambda now: logger.info(now.line()), self.max_seconds
+            self.base, request, folder, lambda now: logger.info(now.line()), seconds_left
         )
         self.record_metrics(made)
         return made.path

@@ -39,7 +39,7 @@ LIMITS = {
 # points takes one step for growth, and one step there may be: what a library sets up late.
 COUNTS = ("open_files", "threads", "temporary_files", "working_files")
 MAX_STEP = 1
-BEFORE_THE_RUN = "Input validation error: "  # Cog's words for a zip that it could not fetch
+BEFORE_THE_RUN = "Input validation error: "  # Cog's words for a zip that it could not decode
 TITLES = {
     "worker_mib": "worker, resident MiB",
     "decoders_mib": "its decoders, resident MiB",
@@ -73,7 +73,7 @@ class Outcome:
 
     @property
     def is_run(self) -> bool:
-        """Whether our code saw it: Cog refuses values and fetches the zip before that."""
+        """Whether our code saw it: Cog refuses values and decodes the zip before that."""
         return self.end != "refused" and not (self.reason or "").startswith(BEFORE_THE_RUN)
 
 

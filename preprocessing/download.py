@@ -48,7 +48,7 @@ _SHARE = (
     " use the link that downloads it. (Google Drive also shows a page when a file was asked for too"
     " often that day.)"
 )
-_TOO_SLOW = "took too long. Try again, or send the pictures as a zip."
+TOO_SLOW = "took too long. Try again, or send the pictures as a zip."
 # The first that fits; the last fits all.
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (InvalidIPAddress, "leads into a private network. Only public addresses are fetched."),
@@ -142,7 +142,7 @@ def _wait_for(future: Future[BinaryIO], policy: DownloadPolicy, last_second: flo
     try:
         return result_of(future, seconds + _GRACE_SECONDS)
     except TimeoutError as error:
-        raise DownloadError(_TOO_SLOW) from error
+        raise DownloadError(TOO_SLOW) from error
 
 
 def _fetch(url: str, *, policy: DownloadPolicy, last_second: float) -> BinaryIO:
@@ -153,14 +153,14 @@ def _fetch(url: str, *, policy: DownloadPolicy, last_second: float) -> BinaryIO:
     link = direct_link(url)
     last_second = min(last_second, time.monotonic() + policy.file_seconds)
     with _open_session(policy) as session:
-        with _reasons_told():
+        with reasons_told():
             response = _follow(session, link, policy, last_second)
         with response:
             return _save(response, last_second)
 
 
 @contextmanager
-def _reasons_told() -> Iterator[None]:
+def reasons_told() -> Iterator[None]:
     """For what is asked of the network; not for the disk, of which callers know nothing."""
     try:
         yield
@@ -224,7 +224,7 @@ def _ask(
 
 
 def _save(response: requests.Response, last_second: float) -> BinaryIO:
-    _refuse_status(response.status_code)
+    refuse_status(response.status_code)
     if response.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
         raise DownloadError("sent in a compressed form that was not asked for. Send a zip instead.")
     with ExitStack() as closed_on_failure:
@@ -234,7 +234,7 @@ def _save(response: requests.Response, last_second: float) -> BinaryIO:
         return file
 
 
-def _refuse_status(status: int) -> None:
+def refuse_status(status: int) -> None:
     if status in _SIGNED_OUT:
         raise DownloadError(
             f"refused (status {status}). Share it with everyone who has the link, or send a zip."
@@ -258,18 +258,18 @@ def _copy_bounded(response: requests.Response, file: BinaryIO, last_second: floa
         raise DownloadError(f"not a picture but {noun}. {_SHARE if noun == WEB_PAGE else advice}")
     max_bytes = MAX_ARCHIVE_BYTES if is_archive(head) else MAX_FILE_BYTES
     expected = response.headers.get("Content-Length", "")
-    _refuse_size(int(expected) if expected.isdecimal() else 0, max_bytes)
+    refuse_size(int(expected) if expected.isdecimal() else 0, max_bytes)
     num_bytes = len(head)
     file.write(head)
     while chunk := _read_some(response, last_second):
         num_bytes += len(chunk)
-        _refuse_size(num_bytes, max_bytes)
+        refuse_size(num_bytes, max_bytes)
         file.write(chunk)
     if expected and expected != str(num_bytes):
         raise DownloadError("broke off while it was sending. Try again, or send a zip.")
 
 
-def _refuse_size(num_bytes: int, max_bytes: int) -> None:
+def refuse_size(num_bytes: int, max_bytes: int) -> None:
     if num_bytes > max_bytes:
         raise DownloadError(f"more than {max_bytes // MIB:,} MiB. Send it smaller.")
 
@@ -277,10 +277,10 @@ def _refuse_size(num_bytes: int, max_bytes: int) -> None:
 def _read_some(response: requests.Response, last_second: float) -> bytes:
     """What has arrived. (To wait for more would leave a server that drips its bytes unwatched.)"""
     _require_time(last_second)
-    with _reasons_told():
+    with reasons_told():
         return response.raw.read1(_CHUNK_BYTES)
 
 
 def _require_time(last_second: float) -> None:
     if time.monotonic() > last_second:
-        raise DownloadError(_TOO_SLOW)
+        raise DownloadError(TOO_SLOW)

@@ -173,10 +173,10 @@ def test_no_word_of_theirs_is_in_a_predictions_log_or_figures(visit: Visit) -> N
 
 
 def test_what_went_wrong_is_told_without_their_words(visit: Visit) -> None:
-    """But for what Cog says itself, to the caller alone: the address that it could not fetch."""
+    """But for what Cog says itself, to the caller alone: the value that the form does not allow."""
     told = [name for name, answer in visit.answers.items() if words_in(error_of(answer))]
 
-    assert told == ["missing zip", "no value"]
+    assert told == ["no value"]
 
 
 def error_of(answer: dict[str, Any]) -> bytes:
@@ -199,23 +199,14 @@ def test_after_a_success_the_finished_file_is_all_that_is_left(visit: Visit, nam
 
 @pytest.mark.parametrize(
     "name",
-    ["no zip", "no address", "private address", "odd addresses", "wrong prompts", "cancelled"],
+    [
+        *("no zip", "missing zip", "broken download", "no address", "private address"),
+        *("odd addresses", "wrong prompts", "cancelled"),
+    ],
 )
 def test_after_a_failure_and_a_cancellation_nothing_is_left(visit: Visit, name: str) -> None:
     assert visit.left[name] == []
     assert visit.words_left[name] == {}
-
-
-@pytest.mark.parametrize(
-    ("failed", "following"), [("missing zip", "after it"), ("broken download", "after that")]
-)
-def test_what_cog_leaves_of_a_failed_download_is_gone_after_the_next_run(
-    visit: Visit, failed: str, following: str
-) -> None:
-    parts = [path for path in visit.left[failed] if path.suffix == ".zip"]
-
-    assert len(parts) == 1  # else there is nothing to show
-    assert not set(parts) & set(visit.left[following])
 
 
 def test_while_it_runs_nobody_else_can_look_into_its_files(visit: Visit) -> None:
