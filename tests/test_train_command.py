@@ -16,7 +16,6 @@ from cli.arguments import parse_command
 from cli.progress import SECONDS_BETWEEN_LINES, telling
 from cli.train import main
 from tests.disk import LARGEST_FILE_BYTES, full_disk
-from training.settings import SettingsError
 
 REPOSITORY = Path(__file__).parent.parent
 PROGRESS = re.compile(
@@ -151,7 +150,7 @@ def test_the_report_tells_what_was_used_and_gained(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        ("missing.zip", "no file 'missing.zip'"),
+        ("missing.zip", "There is no file 'missing.zip'"),
         ("text.zip", "zip"),
         ("https://example.com/pictures.zip", "An address is no file. Give it as --instance"),
         ("discs.zip --evaluate text.zip", "zip"),
@@ -297,8 +296,3 @@ def test_work_of_more_than_two_seconds_tells_how_far_it_is(
     tell()
 
     assert caplog.messages == ["drawing       2/4  eta 0m02s"]
-
-
-def test_a_name_that_cannot_be_meant_is_refused() -> None:
-    with pytest.raises(SettingsError, match="There is no file"):
-        parse_command(["no-such.zip"])
