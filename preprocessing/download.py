@@ -15,6 +15,7 @@ from urllib.parse import urljoin
 import requests
 from requests_hardened.ip_filter import InvalidIPAddress
 from requests_hardened.ip_filter_adapter import IPFilterAdapter
+from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from preprocessing.archive import File, read_files
@@ -275,10 +276,17 @@ def refuse_size(num_bytes: int, max_bytes: int) -> None:
 
 
 def _read_some(response: requests.Response, last_second: float) -> bytes:
-    """What has arrived. (To wait for more would leave a server that drips its bytes unwatched.)"""
     _require_time(last_second)
+    return read_some(response.raw)
+
+
+def read_some(body: BaseHTTPResponse) -> bytes:
+    """What has arrived. (To wait for more would leave a server that drips its bytes unwatched.)
+
+    Raises: DownloadError.
+    """
     with reasons_told():
-        return response.raw.read1(_CHUNK_BYTES)
+        return body.read1(_CHUNK_BYTES)
 
 
 def _require_time(last_second: float) -> None:

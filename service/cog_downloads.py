@@ -15,14 +15,12 @@ from typing import Any, BinaryIO
 
 import requests
 
-from preprocessing.download import TOO_SLOW, reasons_told, refuse_size, refuse_status
+from preprocessing.download import TOO_SLOW, read_some, reasons_told, refuse_size, refuse_status
 from preprocessing.errors import DownloadError
-from preprocessing.limits import KIB, MAX_ARCHIVE_BYTES
+from preprocessing.limits import MAX_ARCHIVE_BYTES
 from preprocessing.share_links import host_of
 from preprocessing.threads import result_of, start
 from service.workplace import Workplace, storage_error
-
-_CHUNK_BYTES = 256 * KIB
 
 _to_fetch: dict[Path, Any] = {}  # the files that Cog made empty -> its URLPath
 
@@ -81,14 +79,14 @@ def _copy(source: Any, file: BinaryIO, is_given_up: threading.Event) -> None:
     with closing(_open(source)) as response:
         expected = response.headers.get("Content-Length", "")
         refuse_size(int(expected) if expected.isdecimal() else 0, MAX_ARCHIVE_BYTES)
-        while not is_given_up.is_set() and (chunk := _read_some(response)):
+        while not is_given_up.is_set() and (chunk := read_some(response)):
             num_bytes += len(chunk)
             refuse_size(num_bytes, MAX_ARCHIVE_BYTES)
             file.write(chunk)
 
 
 def _open(source: Any) -> Any:
-    """urllib3's response to Cog's own question, which may go to private networks, too.
+    """urllib3's response to what Cog asks, which it may ask of private networks, too.
 
     Raises: DownloadError.
     """
@@ -99,10 +97,3 @@ def _open(source: Any) -> Any:
             error.response.close()
             refuse_status(error.response.status_code)
             raise
-
-
-def _read_some(response: Any) -> bytes:
-    """What has arrived: to wait for more would leave a server that drips its bytes unwatched."""
-    with reasons_told():
-        data: bytes = response.read1(_CHUNK_BYTES)
-        return data

@@ -57,8 +57,8 @@ class Workplace:
                 self.folder.parent.mkdir(mode=0o700, exist_ok=True)
                 with _locked(self.folder.parent):
                     self.folder.mkdir(mode=0o700, exist_ok=True)
-                    os.close(self._lock)  # that of the folder which is gone
-                    self._lock = _lock(self.folder)
+                    gone, self._lock = self._lock, _lock(self.folder)
+                    os.close(gone)  # that of the folder which is no more
             except OSError as error:
                 raise storage_error("Temporary files could not be written", error) from error
         return str(self.folder)

@@ -19,6 +19,7 @@ from tests.lora_files import (
     write_raw,
 )
 from tests.pictures import encode, noise, write, zip_of
+from tests.pipes import run_unread
 from training.formats import read_lora, write_lora
 
 
@@ -156,17 +157,9 @@ def test_what_cannot_be_meant_is_answered_with_a_sentence(
 def test_a_reader_who_has_seen_enough_does_not_end_the_work(tmp_path: Path) -> None:
     """As in `script/convert in.safetensors out.safetensors | head -1`."""
     write_lora(sd15_lora(rank=1), tmp_path / "in.safetensors")
-    read_end, write_end = os.pipe()
-    os.close(read_end)
 
-    run = subprocess.run(
-        [REPOSITORY / "script" / "convert", "in.safetensors", "out.safetensors"],
-        cwd=tmp_path,
-        stdout=write_end,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
-    os.close(write_end)
+    command = [str(REPOSITORY / "script/convert"), "in.safetensors", "out.safetensors"]
+    run = run_unread(command, tmp_path)
 
     assert (run.returncode, run.stderr) == (0, b"")
     assert read_lora(tmp_path / "out.safetensors").output_format == "kohya"

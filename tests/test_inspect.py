@@ -12,6 +12,7 @@ from PIL import Image
 from cli.inspect import main, parse_inspection
 from tests.conftest import REPOSITORY
 from tests.pictures import encode, noise, photo, write, zip_of
+from tests.pipes import run_unread
 
 
 def write_zip(folder: Path) -> Path:
@@ -158,16 +159,7 @@ def test_a_file_that_cannot_be_written_is_told_in_a_sentence(tmp_path, capsys):
 def test_a_reader_who_has_seen_enough_does_not_end_the_work(tmp_path):
     """As in `script/inspect pictures.zip | head -1`."""
     typed = [sys.executable, "-m", "cli", "inspect", str(write_zip(tmp_path)), "--task", "object"]
-    read_end, write_end = os.pipe()
-    os.close(read_end)
-    run = subprocess.run(
-        [*typed, "--out", str(tmp_path / "seen")],
-        cwd=REPOSITORY,
-        stdout=write_end,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
-    os.close(write_end)
+    run = run_unread([*typed, "--out", str(tmp_path / "seen")], REPOSITORY)
     assert (run.returncode, run.stderr) == (0, b"")
     assert (tmp_path / "seen.report.json").is_file()
 
